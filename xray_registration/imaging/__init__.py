@@ -1,0 +1,1 @@
+"""What a CT and a radiograph are: reading, checking, masks, labels; no poses and no rendering."""
