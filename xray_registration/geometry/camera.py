@@ -1,13 +1,12 @@
 """A pinhole camera: what a C-arm is between its focal spot and its detector.
 
 Camera frame: origin at the X-ray focal spot, +z to the detector, +x along growing columns, +y along
-growing rows (ROS optical frame, OpenCV). Pixel CENTRES are at integers: the ideal principal point of
-a W-wide image is cx = (W - 1) / 2. The detector is the plane z = sdd_mm.
+growing rows (ROS optical frame, OpenCV). Pixel CENTRES are at integers: the ideal principal point
+of a W-wide image is cx = (W - 1) / 2. The detector is the plane z = sdd_mm.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, overload
@@ -17,18 +16,19 @@ import torch
 from numpy.typing import NDArray
 
 from xray_registration.errors import InputError
+from xray_registration.geometry.checks import positive, positive_int
 
 _DICT_KEYS = ("width", "height", "K", "sdd_mm")
 
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """Intrinsics of one radiograph. Immutable; two cameras with equal numbers are equal and hash alike.
+    """Intrinsics of one radiograph. Immutable; cameras with equal numbers are equal and hash alike.
 
     Attributes:
         K: (3, 3) float64, read-only: [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] in pixels.
         width, height: image size in pixels.
-        sdd_mm: source-to-detector distance; None when unknown (no millimetres on the detector then).
+        sdd_mm: source-to-detector distance; None when unknown (then no mm on the detector).
 
     Raises:
         InputError: K is not such a matrix, fx or fy is not positive (fx = 0 means uncalibrated), a
@@ -42,10 +42,10 @@ class Camera:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "K", _checked_k(self.K))
-        object.__setattr__(self, "width", _positive_int(self.width, "width"))
-        object.__setattr__(self, "height", _positive_int(self.height, "height"))
+        object.__setattr__(self, "width", positive_int(self.width, "width"))
+        object.__setattr__(self, "height", positive_int(self.height, "height"))
         if self.sdd_mm is not None:
-            object.__setattr__(self, "sdd_mm", _positive(self.sdd_mm, "sdd_mm"))
+            object.__setattr__(self, "sdd_mm", positive(self.sdd_mm, "sdd_mm"))
 
     @classmethod
     def from_detector(
@@ -59,14 +59,15 @@ class Camera:
     ) -> Camera:
         """From a flat detector: pitch (one number, or along columns and rows) and source distance.
 
-        cx, cy (px): where the perpendicular from the focal spot meets the detector; None = its centre.
+        cx, cy (px): where the perpendicular from the focal spot meets the detector; None = its
+        centre.
         """
         pitches = np.atleast_1d(np.asarray(pixel_pitch_mm, dtype=np.float64))
         if pitches.shape not in ((1,), (2,)):
             raise InputError(f"pixel_pitch_mm is {pixel_pitch_mm!r}; expected one number or (x, y)")
-        pitch_x = _positive(pitches[0], "pixel_pitch_mm")
-        pitch_y = _positive(pitches[-1], "pixel_pitch_mm")
-        sdd_mm = _positive(sdd_mm, "sdd_mm")
+        pitch_x = positive(pitches[0], "pixel_pitch_mm")
+        pitch_y = positive(pitches[-1], "pixel_pitch_mm")
+        sdd_mm = positive(sdd_mm, "sdd_mm")
         cx = (width - 1) / 2 if cx is None else cx
         cy = (height - 1) / 2 if cy is None else cy
         k = np.array([[sdd_mm / pitch_x, 0, cx], [0, sdd_mm / pitch_y, cy], [0, 0, 1]], np.float64)
@@ -140,12 +141,12 @@ class Camera:
         This is cv2.resize, and torch's interpolate with align_corners=False: pixel EDGES stay, so
         u' = (u + 0.5) * width / self.width - 0.5.
         """
-        width, height = _positive_int(width, "width"), _positive_int(height, "height")
+        width, height = positive_int(width, "width"), positive_int(height, "height")
         return self._scaled(width / self.width, height / self.height, width, height)
 
     def scaled_to_width(self, width: int) -> Camera:
         """``resized`` to this width, with the height that keeps the proportions (rounded, >= 1)."""
-        width = _positive_int(width, "width")
+        width = positive_int(width, "width")
         return self.resized(width, max(1, round(self.height * width / self.width)))
 
     def binned(self, n: int, n_rows: int | None = None) -> Camera:
@@ -154,7 +155,7 @@ class Camera:
         Columns and rows that do not fill a bin are dropped at the right and at the bottom.
         """
         n_rows = n if n_rows is None else n_rows
-        n, n_rows = _positive_int(n, "binning"), _positive_int(n_rows, "binning")
+        n, n_rows = positive_int(n, "binning"), positive_int(n_rows, "binning")
         if n > self.width or n_rows > self.height:
             raise InputError(
                 f"binning {n}x{n_rows} is larger than the image {self.width}x{self.height}"
@@ -166,8 +167,8 @@ class Camera:
 
         fx stays positive: the new camera's +x again runs along growing columns, so the new camera
         frame is the mirror image (x -> -x) of the old one and no rotation leads from one to the
-        other. Use it to turn a mirrored picture, together with the K that was delivered for it, into
-        the picture and the K as seen from the focal spot; poses then have determinant +1.
+        other. Use it to turn a mirrored picture, together with the K that was delivered for it,
+        into the picture and the K as seen from the focal spot; poses then have determinant +1.
         """
         k = self.K.copy()
         k[0, 1] = -k[0, 1]
@@ -182,7 +183,10 @@ class Camera:
         return self._rotated(k)[0]
 
     def frame_rotation_90(self, k: int = 1) -> NDArray[np.float64]:
-        """(4, 4) rotated_camera_from_camera of ``rotated_90(k)``: a quarter turn about z for skew 0."""
+        """rotated_camera_from_camera (4, 4) of ``rotated_90(k)``: k quarter turns about z.
+
+        (With skew, the turn that keeps K upper triangular, a little less or more.)
+        """
         return self._rotated(k)[1]
 
     def _rotated(self, k: int) -> tuple[Camera, NDArray[np.float64]]:
@@ -215,7 +219,7 @@ class Camera:
     def _after(
         self, linear: NDArray[np.float64], offset: NDArray[np.float64], width: int, height: int
     ) -> Camera:
-        """Camera after pixel (u, v) -> linear @ (u, v) + offset with an upper triangular ``linear``."""
+        """Camera after pixel (u, v) -> linear @ (u, v) + offset; ``linear`` is upper triangular."""
         k = self.K.copy()
         k[:2] = linear @ k[:2]
         k[:2, 2] += offset
@@ -232,9 +236,9 @@ class Camera:
     def project(
         self, points_camera: torch.Tensor | NDArray[Any]
     ) -> torch.Tensor | NDArray[np.float64]:
-        """Pixel coordinates (u, v) (..., 2) of points (..., 3) in the camera frame, any length unit.
+        """Pixel coordinates (u, v) (..., 2) of points (..., 3) in the camera frame.
 
-        A tensor gives a tensor (differentiable), anything else a float64 array. Points that are not
+        Any unit of length. A tensor gives a tensor (differentiable), anything else a float64 array. Points that are not
         in front of the focal spot (z <= 0) give NaN.
         """
         if not isinstance(points_camera, torch.Tensor):
@@ -250,9 +254,9 @@ class Camera:
     def rays(
         self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> torch.Tensor:
-        """Direction of every pixel's ray in the camera frame, K^-1 [u v 1], (height, width, 3), z = 1.
+        """Direction of every pixel's ray in the camera frame: K^-1 [u v 1], (height, width, 3).
 
-        Times sdd_mm, these are the pixel centres on the detector in mm.
+        z is 1. Times sdd_mm, these are the pixel centres on the detector in mm.
         """
         v = torch.arange(self.height, dtype=torch.float64, device=device)[:, None]
         u = torch.arange(self.width, dtype=torch.float64, device=device)[None, :]
@@ -293,8 +297,8 @@ class Camera:
         missing = [key for key in _DICT_KEYS[:3] if key not in data]
         if missing:
             raise InputError(
-                f"{name}: missing {', '.join(missing)}; expected width, height (px), K (3 rows of 3), "
-                "sdd_mm (mm, may be absent)"
+                f"{name}: missing {', '.join(missing)}; expected width, height (px), K (3 rows of "
+                "3), sdd_mm (mm, may be absent)"
             )
         try:
             return cls(data["K"], data["width"], data["height"], data.get("sdd_mm"))
@@ -308,11 +312,15 @@ def _checked_k(value: object) -> NDArray[np.float64]:
     except (TypeError, ValueError) as error:
         raise InputError(f"K is not 3 rows of 3 numbers ({error})") from error
     if k.shape != (3, 3):
-        raise InputError(f"K has shape {k.shape}; expected 3x3: [[fx, s, cx], [0, fy, cy], [0, 0, 1]]")
+        raise InputError(
+            f"K has shape {k.shape}; expected 3x3: [[fx, s, cx], [0, fy, cy], [0, 0, 1]]"
+        )
     if not np.isfinite(k).all():
         raise InputError(f"K has values that are not finite: {k.tolist()}")
     if k[0, 0] == 0.0:
-        raise InputError("K[0] (fx) is 0: the camera is uncalibrated; expected fx = sdd / pixel pitch")
+        raise InputError(
+            "K[0] (fx) is 0: the camera is uncalibrated; expected fx = sdd / pixel pitch"
+        )
     if k[1, 0] != 0.0 or (k[2] != (0.0, 0.0, 1.0)).any():
         raise InputError(f"K is {k.tolist()}; expected [[fx, s, cx], [0, fy, cy], [0, 0, 1]]")
     if k[0, 0] < 0.0 or k[1, 1] <= 0.0:
@@ -322,20 +330,3 @@ def _checked_k(value: object) -> NDArray[np.float64]:
         )
     k.flags.writeable = False
     return k
-
-
-def _positive_int(value: Any, name: str) -> int:
-    number = _positive(value, name)
-    if number != int(number):
-        raise InputError(f"{name} is {value!r}; expected a positive whole number")
-    return int(number)
-
-
-def _positive(value: Any, name: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} is {value!r}; expected a positive number") from error
-    if isinstance(value, bool) or not math.isfinite(number) or number <= 0.0:
-        raise InputError(f"{name} is {value!r}; expected a positive number")
-    return number

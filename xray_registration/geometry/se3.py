@@ -3,8 +3,8 @@
 Every function takes any batch dimensions, float32 or float64, on any device, and has finite values
 and finite gradients at the identity, at tiny angles and at a half turn.
 
-6-vectors are ``xi = (v, w)``: translation in mm FIRST, then the rotation vector in rad (the order of
-a ROS covariance: x, y, z, rotX, rotY, rotZ). 4x4 matrices are named ``target_from_source``.
+6-vectors are ``xi = (v, w)``: translation in mm FIRST, then the rotation vector in rad (the order
+of a ROS covariance: x, y, z, rotX, rotY, rotZ). 4x4 matrices are named ``target_from_source``.
 
 Formulas: the closed forms of SO(3)/SE(3) (Rodrigues; e.g. Barfoot, *State Estimation for Robotics*,
 ch. 7). The quotients such as sin(t)/t are even functions of the angle, so they are power series in
@@ -14,31 +14,27 @@ t^2: near zero the series is used, and no square root of zero ever meets the gra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from math import factorial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from xray_registration.errors import InputError
+from xray_registration.geometry.checks import check_rigid as check_rigid
 
 # Coefficients of the power series in t^2, enough for float64 where the series is used (t < 1).
-_SINC = (1.0, -1 / 6, 1 / 120, -1 / 5040, 1 / 362880, -1 / 39916800, 1 / 6227020800)
-_SINC += (-1 / 1307674368000, 1 / 355687428096000)
-_ONE_MINUS_COS = (1 / 2, -1 / 24, 1 / 720, -1 / 40320, 1 / 3628800, -1 / 479001600)
-_ONE_MINUS_COS += (1 / 87178291200, -1 / 20922789888000, 1 / 6402373705728000)
-_T_MINUS_SIN = (1 / 6, -1 / 120, 1 / 5040, -1 / 362880, 1 / 39916800, -1 / 6227020800)
-_T_MINUS_SIN += (1 / 1307674368000, -1 / 355687428096000, 1 / 121645100408832000)
+_SINC = tuple((-1) ** n / factorial(2 * n + 1) for n in range(9))
+_ONE_MINUS_COS = tuple((-1) ** n / factorial(2 * n + 2) for n in range(9))
+_T_MINUS_SIN = tuple((-1) ** n / factorial(2 * n + 3) for n in range(9))
 # (1 - t/2 cot(t/2)) / t^2 = sum |B_2n| t^(2n-2) / (2n)!  with the Bernoulli numbers B_2n; t < 0.5.
-_HALF_COT = (1 / 12, 1 / 720, 1 / 30240, 1 / 1209600, 1 / 47900160, 691 / 1307674368000)
-_HALF_COT += (1 / 74724249600, 3617 / 10670622842880000)
+_BERNOULLI = (1 / 6, 1 / 30, 1 / 42, 1 / 30, 5 / 66, 691 / 2730, 7 / 6, 3617 / 510)
+_HALF_COT = tuple(b / factorial(2 * n) for n, b in enumerate(_BERNOULLI, start=1))
 # atan(x) / x in x^2; x < 0.1.
-_ATAN = (1.0, -1 / 3, 1 / 5, -1 / 7, 1 / 9, -1 / 11, 1 / 13, -1 / 15, 1 / 17)
+_ATAN = tuple((-1) ** n / (2 * n + 1) for n in range(9))
 
 
 def hat(w: Tensor) -> Tensor:
-    """The skew matrix of a cross product: ``hat(w) @ p == cross(w, p)``. (..., 3) -> (..., 3, 3)."""
+    """The matrix (..., 3, 3) of a cross product: ``hat(w) @ p == cross(w, p)``, w (..., 3)."""
     _require_shape(w, (3,), "hat(w)")
     x, y, z = w.unbind(-1)
     zero = torch.zeros_like(x)
@@ -63,7 +59,8 @@ def so3_log(rotation: Tensor) -> Tensor:
     quaternion = _quaternion_wxyz(rotation)
     cosine, vector = quaternion[..., :1], quaternion[..., 1:]
     sine_sq = (vector * vector).sum(-1, keepdim=True)
-    # rotation vector = 2 atan2(|vector|, cosine) / |vector| * vector, series where the sine is small
+    # rotation vector = 2 atan2(|vector|, cosine) / |vector| * vector, series where the sine is
+    # small
     small = sine_sq < 0.01 * cosine * cosine
     safe_cosine = torch.where(small, cosine, torch.ones_like(cosine))
     series = _series(_ATAN, torch.where(small, sine_sq, 0.0) / safe_cosine**2) / safe_cosine
@@ -125,8 +122,8 @@ def left_increment(target_from_source: Tensor, xi: Tensor, centre_source: Tensor
         centre_source: the fixed point of the rotation, (3,) or (..., 3), in the SOURCE frame, mm.
 
     Returns:
-        The new target_from_source (..., 4, 4). ``v`` with ``w = 0`` moves the centre by v; ``w`` with
-        ``v = 0`` leaves the centre where it is.
+        The new target_from_source (..., 4, 4). ``v`` with ``w = 0`` moves the centre by v; ``w``
+        with ``v = 0`` leaves the centre where it is.
     """
     _require_shape(target_from_source, (4, 4), "left_increment(target_from_source)")
     _require_shape(centre_source, (3,), "left_increment(centre_source)")
@@ -143,7 +140,7 @@ def left_increment(target_from_source: Tensor, xi: Tensor, centre_source: Tensor
 def perturbation_between(
     target_from_source_a: Tensor, target_from_source_b: Tensor, centre_source: Tensor
 ) -> Tensor:
-    """``xi`` (..., 6) with ``left_increment(a, xi, centre_source) == b`` (the inverse of that one)."""
+    """``xi`` (..., 6) with ``left_increment(a, xi, centre_source) == b``."""
     _require_shape(target_from_source_a, (4, 4), "perturbation_between(a)")
     _require_shape(target_from_source_b, (4, 4), "perturbation_between(b)")
     _require_shape(centre_source, (3,), "perturbation_between(centre_source)")
@@ -166,63 +163,6 @@ def adjoint(target_from_source: Tensor) -> Tensor:
     top = torch.cat((rotation, coupling), -1)
     bottom = torch.cat((torch.zeros_like(rotation), rotation), -1)
     return torch.cat((top, bottom), -2)
-
-
-def check_rigid(
-    matrix: Tensor | NDArray[Any] | Sequence[Sequence[float]], name: str, tolerance: float = 1e-4
-) -> NDArray[np.float64]:
-    """The 4x4 rigid transform ``matrix`` as a new float64 array, or an InputError that says what is wrong.
-
-    Args:
-        matrix: anything numpy can read as 4x4: nested lists, an array, a tensor.
-        name: where it comes from (file and key, topic, parameter); starts the message.
-        tolerance: largest accepted element of ``|R^T R - I|`` and of the last row's error. A matrix
-            written with few digits passes and is replaced by the nearest rotation.
-
-    Raises:
-        InputError: not numeric, not 4x4, not finite, last row not 0 0 0 1, mirrored (det < 0),
-            scaled or sheared.
-    """
-    if isinstance(matrix, Tensor):
-        matrix = matrix.detach().cpu().numpy()
-    try:
-        result = np.array(matrix, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: not a matrix of 4 rows of 4 numbers ({error})") from error
-    if result.shape != (4, 4):
-        raise InputError(f"{name}: shape {result.shape}; expected a 4x4 matrix, 4 rows of 4 numbers")
-    if not np.isfinite(result).all():
-        row, column = np.argwhere(~np.isfinite(result))[0]
-        raise InputError(
-            f"{name}: element [{row}][{column}] is {result[row, column]}; all must be finite"
-        )
-    if np.abs(result[3] - (0.0, 0.0, 0.0, 1.0)).max() > tolerance:
-        hint = ""
-        if np.abs(result[:, 3] - (0.0, 0.0, 0.0, 1.0)).max() <= tolerance:
-            hint = "; the translation seems to be in the last row: give the transposed matrix"
-        raise InputError(f"{name}: last row is {result[3].tolist()}; expected [0, 0, 0, 1]{hint}")
-    rotation = result[:3, :3]
-    determinant = float(np.linalg.det(rotation))
-    gram = rotation.T @ rotation
-    deviation = float(np.abs(gram - np.eye(3)).max())
-    if determinant < 0.0:
-        raise InputError(
-            f"{name}: the rotation part is mirrored (determinant {determinant:.4g}, expected +1); "
-            "a mirrored radiograph is flip_horizontal, not a rotation"
-        )
-    if deviation > tolerance:
-        scale = float(np.sqrt(np.trace(gram) / 3.0))
-        uniform = np.abs(gram - scale**2 * np.eye(3)).max() <= tolerance * max(1.0, scale**2)
-        hint = f"; it holds a scale of {scale:.6g}" if uniform else ""
-        raise InputError(
-            f"{name}: the upper-left 3x3 is not a rotation: largest element of |R^T R - I| is "
-            f"{deviation:.3g}, accepted up to {tolerance:g}{hint}"
-        )
-    if deviation > 1e-12:  # few digits: the nearest rotation (polar decomposition)
-        u, _, vt = np.linalg.svd(rotation)
-        result[:3, :3] = u @ vt
-    result[3] = (0.0, 0.0, 0.0, 1.0)
-    return result
 
 
 def _exp_coefficients(w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -257,8 +197,8 @@ def _translation_log(w: Tensor, translation: Tensor) -> Tensor:
 def _quaternion_wxyz(rotation: Tensor) -> Tensor:
     """Unit quaternion (w, x, y, z) with w >= 0, (..., 4), of rotation matrices (..., 3, 3).
 
-    4 q q^T is linear in R. Each of its rows is a multiple of q; the row with the largest diagonal is
-    at least 1 long, so normalising it is safe everywhere, in value and in gradient.
+    4 q q^T is linear in R. Each of its rows is a multiple of q; the row with the largest diagonal
+    is at least 1 long, so normalising it is safe everywhere, in value and in gradient.
     """
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in rotation.unbind(-2))
     outer = torch.stack(
