@@ -32,10 +32,10 @@ setup(
     description="2D/3D registration of C-arm X-ray images to a CT for surgical robots on ROS 2",
     license="Apache-2.0",
     maintainer="xray_registration maintainers",
-    maintainer_email="maintainers@users.noreply.b-seed-3a133824.example",
+    maintainer_email="maintainers@xray-registration.example",
     # Named, so that test/, training/ and benchmarks/ are not installed.
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", "**/*.json", "**/*.yaml", "**/*.html", "**/*.css"]},
+    package_data={NAME: ["py.typed", "**/*.json", "**/*.yaml", "**/*.html", "**/*.css", "**/*.cpp"]},
     data_files=shared_files(),
     python_requires=">=3.10",
     # Only what rosdep cannot name is an extra; the rest comes from package.xml.

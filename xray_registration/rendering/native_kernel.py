@@ -1,0 +1,161 @@
+"""Compiles ``joseph_kernel.cpp`` once per machine and calls it through ctypes.
+
+Without a C++ compiler, or with ``XRAY_REGISTRATION_KERNEL=off``, there is no kernel and the caller
+takes the torch path; ``unavailable_reason`` says why.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SOURCE = Path(__file__).with_name("joseph_kernel.cpp")
+# Not -ffast-math: linked into a shared library it switches denormals off in the whole process.
+_FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno"),
+    *("-fno-trapping-math", "-fno-signed-zeros", "-Wno-psabi", "-fPIC", "-shared", "-pthread"),
+)
+_COMPILE_SECONDS_AT_MOST = 120
+GEOMETRY_FLOATS = 35
+
+_log = logging.getLogger(__name__)
+
+
+class _Volume(ctypes.Structure):
+    _fields_ = (
+        ("counts", ctypes.c_void_p),
+        ("along", ctypes.c_int32),
+        ("across", ctypes.c_int32),
+        ("fast", ctypes.c_int32),
+    )
+
+
+class KernelUnavailableError(RuntimeError):
+    """There is no compiled kernel on this machine; the message says why."""
+
+
+def unavailable_reason() -> str | None:
+    """None when the kernel can be used, otherwise why not. The first call may compile (seconds)."""
+    try:
+        _library()
+    except KernelUnavailableError as error:
+        return str(error)
+    return None
+
+
+def project(
+    counts: NDArray[np.int16],
+    geometries: NDArray[np.float32],
+    slots: NDArray[np.int32],
+    image: NDArray[np.float32],
+    jacobian: NDArray[np.float32] | None,
+    threads: int,
+) -> None:
+    """Render into ``image`` (B, H, W) and ``jacobian`` (B, 6, H, W) at the batch places ``slots``.
+
+    Args:
+        counts: the padded volume [across][along][fast], C order.
+        geometries: (views, 35) float32, the C struct's fields.
+        slots: (views,) places in the batch.
+        image, jacobian: C-ordered outputs.
+        threads: how many threads share the rows.
+    """
+    for array, dtype in ((counts, np.int16), (geometries, np.float32), (slots, np.int32)):
+        if array.dtype != dtype or not array.flags.c_contiguous:
+            raise ValueError(f"kernel input of {array.dtype}, strides {array.strides}")
+    across, along, fast = counts.shape
+    volume = _Volume(counts.ctypes.data, along, across, fast)
+    _, height, width = image.shape
+    _library().joseph_project(
+        ctypes.byref(volume),
+        geometries.ctypes.data_as(ctypes.c_void_p),
+        slots.ctypes.data_as(ctypes.c_void_p),
+        len(slots),
+        height,
+        width,
+        image.ctypes.data_as(ctypes.c_void_p),
+        None if jacobian is None else jacobian.ctypes.data_as(ctypes.c_void_p),
+        threads,
+    )
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    if os.environ.get("XRAY_REGISTRATION_KERNEL", "").lower() in ("off", "0", "no"):
+        raise KernelUnavailableError("switched off by XRAY_REGISTRATION_KERNEL")
+    path = _cache_dir() / f"joseph-{_fingerprint()}.so"
+    if not path.exists():
+        _compile(path)
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise KernelUnavailableError(f"{path} does not load: {error}") from error
+    library.joseph_project.restype = None
+    library.joseph_project.argtypes = (
+        [ctypes.c_void_p] * 3 + [ctypes.c_int32] * 3 + [ctypes.c_void_p] * 2 + [ctypes.c_int32]
+    )
+    return library
+
+
+def _compile(path: Path) -> None:
+    compiler = _compiler()
+    if compiler is None:
+        raise KernelUnavailableError("no C++ compiler found (install g++, or set CXX)")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            built = Path(scratch) / "joseph.so"
+            subprocess.run(
+                [compiler, *_FLAGS, str(_SOURCE), "-o", str(built)],
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=_COMPILE_SECONDS_AT_MOST,
+            )
+            # another process may have been faster: the rename is atomic and either file is right
+            built.replace(path)
+    except subprocess.CalledProcessError as error:
+        raise KernelUnavailableError(f"{compiler} failed: {error.stderr[-500:]}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KernelUnavailableError(f"{compiler} could not build {path}: {error}") from error
+    _log.info("compiled the projection kernel to %s", path)
+
+
+def _compiler() -> str | None:
+    return next(
+        (found for name in (os.environ.get("CXX"), "g++", "clang++") if name
+         for found in [shutil.which(name)] if found),
+        None,
+    )  # fmt: skip
+
+
+def _cache_dir() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "xray_registration"
+
+
+def _fingerprint() -> str:
+    """Changes with the source, the flags and the processor: a home may be shared by machines."""
+    digest = hashlib.sha256(_SOURCE.read_bytes())
+    digest.update(" ".join(_FLAGS).encode())
+    digest.update(f"{platform.machine()} {_processor_features()}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _processor_features() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
