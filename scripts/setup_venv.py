@@ -34,9 +34,9 @@ CONSTRAINTS = REQUIREMENTS / "constraints.txt"
 TF2_MSGS = ROOT / "wheels" / "tf2_msgs"
 # Newest first; the wheels of ROS 2 exist for these.
 SUPPORTED = ((3, 13), (3, 12), (3, 11), (3, 10))
-# What `pip install -e .` copies into .venv/share and so has to be redone for.
-PACKAGED = ("setup.py", "setup.cfg", "package.xml", "resource", "launch", "config", "urdf",
-            "worlds", "rviz")  # fmt: skip
+PACKAGE = "xray_registration"
+# What an installation of the package has in share/xray_registration (as in setup.py).
+SHARED = ("package.xml", "launch", "config", "urdf", "worlds", "rviz")
 
 
 class SetupError(Exception):
@@ -81,11 +81,11 @@ def build(interpreter: str) -> None:
         ("tf2_msgs", "tf2_msgs (compiled here)",
          [TF2_MSGS, REQUIREMENTS / "ros.txt", REQUIREMENTS / "ros-build.txt"], build_tf2_msgs),
         ("dev", "test tools", [REQUIREMENTS / "dev.txt"], lambda: pip_file("dev")),
-        ("package", "this package", [ROOT / name for name in PACKAGED], install_package),
+        ("package", "this package", [ROOT / "setup.py", ROOT / "setup.cfg"], install_package),
     ]  # fmt: skip
+    variants = {"torch": f"gpu={gpu}", "package": f"{ROOT} {present(SHARED)}"}
     for number, (name, title, sources, action) in enumerate(steps, start=1):
-        variant = f"gpu={gpu}" if name == "torch" else ""
-        wanted = fingerprint([*sources, CONSTRAINTS] if name != "package" else sources, variant)
+        wanted = fingerprint([*sources, CONSTRAINTS], variants.get(name, ""))
         stamp = STAMPS / name
         if stamp.is_file() and stamp.read_text() == wanted:
             continue
@@ -259,8 +259,22 @@ def repair_cmake_paths() -> None:
 
 
 def install_package() -> None:
-    """The package itself, editable: its sources are used in place, its data files are copied."""
+    """The package itself, in place: editable code, links to its data files, the index marker."""
     pip("package", "--no-deps", "--no-index", "-e", str(ROOT))
+    share = VENV / "share" / PACKAGE
+    shutil.rmtree(share, ignore_errors=True)
+    share.mkdir(parents=True)
+    for name in present(SHARED):
+        (share / name).symlink_to(ROOT / name)
+    index = VENV / "share" / "ament_index" / "resource_index" / "packages"
+    index.mkdir(parents=True, exist_ok=True)
+    (index / PACKAGE).touch()
+    # Where ros2 run and launch_ros look for executables.
+    executables = VENV / "lib" / PACKAGE
+    shutil.rmtree(executables, ignore_errors=True)
+    executables.mkdir(parents=True)
+    for name in ("registration_node", "carm_simulator", "xray-registration"):
+        (executables / name).symlink_to(VENV / "bin" / name)
 
 
 # ---------------------------------------------------------------- helpers
@@ -306,6 +320,11 @@ def venv_path(name: str) -> str:
     """An entry of sysconfig.get_paths() of the interpreter in .venv."""
     code = f"import sysconfig; print(sysconfig.get_paths()[{name!r}])"
     return run("checks", [str(PYTHON), "-c", code]).strip().splitlines()[-1]
+
+
+def present(names: tuple[str, ...]) -> list[str]:
+    """Those of the names that exist in the repository."""
+    return [name for name in names if (ROOT / name).exists()]
 
 
 def pinned(name: str) -> str:

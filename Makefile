@@ -1,0 +1,47 @@
+# make demo | test | lint | benchmark | venv | clean
+#
+# Everything runs in .venv, which is built on first use (scripts/setup_venv.py) and continued after
+# an interruption. PYTHON names the interpreter to build it from, e.g. make PYTHON=python3.12 venv.
+
+SHELL := /bin/bash
+BIN := .venv/bin
+PYTHON ?= $(shell command -v python3)
+OUT ?= demo_output
+ARGS ?=
+
+# A sourced ROS installation or another environment must not leak into .venv's ROS 2.
+unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH ROS_DISTRO RMW_IMPLEMENTATION COLCON_PREFIX_PATH
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+export VIRTUAL_ENV := $(CURDIR)/.venv
+export AMENT_PREFIX_PATH := $(VIRTUAL_ENV)
+export CMAKE_PREFIX_PATH := $(VIRTUAL_ENV)
+export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
+
+.PHONY: demo test lint benchmark venv clean
+.DEFAULT_GOAL := demo
+
+demo: .venv/.complete
+	$(BIN)/xray-registration demo --out $(OUT) $(ARGS)
+
+test: .venv/.complete
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.complete
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmark: .venv/.complete
+	$(BIN)/python -m benchmarks $(ARGS)
+
+venv: .venv/.complete
+
+.venv/.complete: scripts/setup_venv.py setup.py setup.cfg package.xml $(wildcard requirements/*.txt) \
+		$(shell find wheels -type f)
+	@test -n "$(PYTHON)" || { echo "make: no python3 on PATH; install Python 3.10 to 3.13" >&2; exit 1; }
+	@"$(PYTHON)" scripts/setup_venv.py
+
+clean:
+	rm -rf .venv .venv.lock build install log demo_output benchmark_output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .pytest_cache .mypy_cache .ruff_cache *.egg-info
