@@ -58,8 +58,8 @@ def mu_from_hu(
     """HU of any shape to linear attenuation in mm^-1 (float32, same shape, never negative).
 
     mu = mu_water (1 + HU/1000) up to the knee, then a line to (HU, mu) of cortical bone, carried
-    on beyond it (enamel, metal). Continuous and increasing; everything at or below -1000 HU, padding
-    included, is 0.
+    on beyond it (enamel, metal). Continuous and increasing; at and below -1000 HU, padding
+    included, it is 0.
 
     Args:
         hu: Hounsfield units.
