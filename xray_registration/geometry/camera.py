@@ -238,8 +238,8 @@ class Camera:
     ) -> torch.Tensor | NDArray[np.float64]:
         """Pixel coordinates (u, v) (..., 2) of points (..., 3) in the camera frame.
 
-        Any unit of length. A tensor gives a tensor (differentiable), anything else a float64 array. Points that are not
-        in front of the focal spot (z <= 0) give NaN.
+        Any unit of length. A tensor gives a tensor (differentiable), anything else a float64 array.
+        Points that are not in front of the focal spot (z <= 0) give NaN.
         """
         if not isinstance(points_camera, torch.Tensor):
             points = torch.from_numpy(np.array(points_camera, dtype=np.float64))

@@ -14,6 +14,7 @@ import numpy as np
 
 from xray_registration.errors import InputError
 from xray_registration.geometry.camera import Camera
+from xray_registration.geometry.checks import positive
 
 # Largest relative disagreement of two statements about the same length (rounded headers pass).
 _LENGTH_TOLERANCE = 0.01
@@ -44,7 +45,10 @@ def camera_from_info(
             another size, distance and pitch that contradict each other.
     """
     full = _full_camera(info, topic, rectified)
-    full = Camera(full.K, full.width, full.height, _distance(full, sdd_mm, pixel_pitch_mm, topic))
+    if sdd_mm is not None:
+        sdd_mm = positive(sdd_mm, f"{topic}: sdd_mm")
+    sdd_mm = _distance(full, sdd_mm, pixel_pitch_mm, topic)
+    full = Camera(full.K, full.width, full.height, sdd_mm)
     camera = _published(full, info, topic)
     if image_size is not None and tuple(image_size) != (camera.width, camera.height):
         raise InputError(
