@@ -21,7 +21,7 @@ UNIT_TOLERANCE = 1e-3
 
 
 def check_rigid(
-    matrix: Tensor | ArrayLike, name: str, tolerance: float = 1e-4
+    matrix: Tensor | ArrayLike, name: str, tolerance: float = 1e-3
 ) -> NDArray[np.float64]:
     """The 4x4 rigid transform ``matrix`` as a new float64 array, or an InputError.
 
