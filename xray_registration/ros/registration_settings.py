@@ -1,0 +1,247 @@
+"""The frozen settings that registration_node makes of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from xray_registration.errors import InputError
+from xray_registration.geometry import se3
+from xray_registration.geometry.converters import matrix_from_transform
+from xray_registration.geometry.frames import lps_from_ct_axes, to_lps
+from xray_registration.geometry.positioner import PositionerPose, camera_from_positioner
+from xray_registration.imaging.radiograph import Kind, Polarity
+from xray_registration.registration import GateConfig, RegistrationConfig
+from xray_registration.ros.parameters import Value, names, numbers, positive_or_none
+
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class CArmStart:
+    """Start pose as C-arm angles; the isocentre may still be open."""
+
+    primary_deg: float
+    secondary_deg: float
+    roll_deg: float
+    source_isocentre_mm: float
+    isocentre_lps_mm: Matrix | None
+
+    def camera_from_ct(self, isocentre_lps_mm: Matrix) -> Matrix:
+        """LPS mm; the argument is used when no isocentre was given."""
+        centre = isocentre_lps_mm if self.isocentre_lps_mm is None else self.isocentre_lps_mm
+        return camera_from_positioner(
+            PositionerPose(
+                primary_deg=self.primary_deg,
+                secondary_deg=self.secondary_deg,
+                roll_deg=self.roll_deg,
+                source_isocentre_mm=self.source_isocentre_mm,
+                isocentre_lps_mm=(float(centre[0]), float(centre[1]), float(centre[2])),
+            )
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class RegistrationSettings:
+    """All parameters of the node, checked; lengths in mm, CT coordinates in LPS."""
+
+    autostart: bool
+    ct_path: str
+    label_map_path: str
+    ct_axes: str
+    isocentre_labels: tuple[str, ...]
+    isocentre_lps_mm: Matrix | None
+    device: str
+    config: RegistrationConfig
+    threads: int
+    image_kind: Kind
+    image_i0: float | None
+    image_polarity: Polarity | None
+    auto_mask: bool
+    saturation_level: float | None
+    flip_horizontal: bool
+    use_camera_info: bool
+    rectified: bool
+    undistort: bool
+    sdd_mm: float | None
+    pixel_pitch_mm: tuple[float, float] | None
+    principal_point_px: tuple[float, float] | None
+    start: Matrix | CArmStart | None
+    use_previous: bool
+    max_rejects: int
+    child_frame_id: str
+    parent_frame_id: str
+    tf_broadcast: bool
+    overlay_always: bool
+    overlay_labels: tuple[str, ...]
+    diagnostics_period_s: float
+    qos_reliability: str
+    qos_depth: int
+
+    def parameter_start(self, isocentre_lps_mm: Matrix) -> Matrix | None:
+        """camera_from_ct (LPS mm) of the ``start.*`` parameters; None without one."""
+        if isinstance(self.start, CArmStart):
+            return self.start.camera_from_ct(isocentre_lps_mm)
+        return self.start
+
+
+def build_settings(values: Mapping[str, Value]) -> RegistrationSettings:
+    """Settings of the values of ``registration_parameters.SPECS``.
+
+    Raises:
+        InputError: values that are wrong or do not fit together, naming the parameter.
+    """
+    ct_axes = str(values["ct_axes"])
+    labels = names(values, "isocentre.labels")
+    if labels and not values["label_map_path"]:
+        raise InputError("parameter 'isocentre.labels' is given but 'label_map_path' is empty")
+    kind, polarity = str(values["image.kind"]), str(values["image.polarity"])
+    if kind == "display" and not polarity:
+        raise InputError(
+            "parameter 'image.polarity' is empty; with image.kind 'display' it must be bone_dark "
+            "or bone_bright"
+        )
+    if kind != "display" and polarity:
+        raise InputError(
+            f"parameter 'image.polarity' is '{polarity}', but image.kind is '{kind}', which has "
+            "its own; leave it empty"
+        )
+    i0 = positive_or_none(values, "image.i0")
+    if kind != "intensity" and i0 is not None:
+        raise InputError(
+            f"parameter 'image.i0' is {i0:g}, but image.kind is '{kind}'; it belongs to intensity"
+        )
+    if not str(values["child_frame_id"]):
+        raise InputError("parameter 'child_frame_id' is empty; expected a frame name")
+    sdd_mm = positive_or_none(values, "camera.sdd_mm")
+    pitch = _pair(values, "camera.pixel_pitch_mm")
+    if pitch is not None and min(pitch) <= 0.0:
+        raise InputError(
+            f"parameter 'camera.pixel_pitch_mm' is {list(pitch)}; expected two above 0"
+        )
+    if not values["use_camera_info"] and (sdd_mm is None or pitch is None):
+        raise InputError(
+            "without camera_info (use_camera_info: false) the parameters 'camera.sdd_mm' and "
+            "'camera.pixel_pitch_mm' must be given"
+        )
+    return RegistrationSettings(
+        autostart=bool(values["autostart"]),
+        ct_path=str(values["ct_path"]),
+        label_map_path=str(values["label_map_path"]),
+        ct_axes=ct_axes,
+        isocentre_labels=labels,
+        isocentre_lps_mm=point_lps(values, "isocentre.point_mm", ct_axes),
+        device=str(values["device"]),
+        config=_config(values),
+        threads=_integer(values, "threads"),
+        image_kind=cast(Kind, kind),
+        image_i0=i0,
+        image_polarity=cast(Polarity, polarity) if polarity else None,
+        auto_mask=bool(values["image.auto_mask"]),
+        saturation_level=positive_or_none(values, "image.saturation_level"),
+        flip_horizontal=bool(values["image.flip_horizontal"]),
+        use_camera_info=bool(values["use_camera_info"]),
+        rectified=bool(values["camera.rectified"]),
+        undistort=bool(values["camera.undistort"]),
+        sdd_mm=sdd_mm,
+        pixel_pitch_mm=pitch,
+        principal_point_px=_pair(values, "camera.principal_point_px"),
+        start=_start(values, ct_axes),
+        use_previous=bool(values["start.use_previous"]),
+        max_rejects=_integer(values, "start.max_rejects"),
+        child_frame_id=str(values["child_frame_id"]),
+        parent_frame_id=str(values["parent_frame_id"]),
+        tf_broadcast=bool(values["tf_broadcast"]),
+        overlay_always=bool(values["overlay.always"]),
+        overlay_labels=names(values, "overlay.labels"),
+        diagnostics_period_s=_number(values, "diagnostics.period_s"),
+        qos_reliability=str(values["qos.reliability"]),
+        qos_depth=_integer(values, "qos.depth"),
+    )
+
+
+def point_lps(values: Mapping[str, Value], name: str, ct_axes: str) -> Matrix | None:
+    """A point parameter in CT coordinates as LPS mm; None when it is not given."""
+    point = numbers(values, name, 3)
+    if point is None:
+        return None
+    return np.asarray(lps_from_ct_axes(ct_axes)[:3, :3] @ point)
+
+
+def _config(values: Mapping[str, Value]) -> RegistrationConfig:
+    path = str(values["registration_config_path"])
+    data: dict[str, Any] = {}
+    if path:
+        data = _yaml_mapping(Path(path).expanduser())
+        if "gate" in data:
+            raise InputError(
+                f"{path}: has a section 'gate'; in a node the gate is given by the parameters gate.*"
+            )
+    config = RegistrationConfig.from_dict(data, source=path or "default")
+    gate = GateConfig(
+        min_similarity=_number(values, "gate.min_similarity"),
+        min_overlap=_number(values, "gate.min_overlap"),
+        max_sigma_mm=_number(values, "gate.max_sigma_mm"),
+    )
+    return replace(config, gate=gate)
+
+
+def _yaml_mapping(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(
+            f"parameter 'registration_config_path': {path} cannot be read as YAML: {error}"
+        ) from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: holds {data!r}; expected a mapping with levels, optimiser, ...")
+    return data
+
+
+def _start(values: Mapping[str, Value], ct_axes: str) -> Matrix | CArmStart | None:
+    source = values["start.source"]
+    if source == "matrix":
+        matrix = _required(values, "start.matrix", 16, source).reshape(4, 4)
+        return to_lps(se3.check_rigid(matrix, "parameter 'start.matrix'"), ct_axes)
+    if source == "pose":
+        translation_m = _required(values, "start.pose.translation_m", 3, source)
+        quaternion = _required(values, "start.pose.quaternion_xyzw", 4, source)
+        pose = matrix_from_transform(translation_m, quaternion, "parameters 'start.pose'")
+        return to_lps(pose, ct_axes)
+    if source == "carm":
+        return CArmStart(
+            primary_deg=_number(values, "start.carm.primary_deg"),
+            secondary_deg=_number(values, "start.carm.secondary_deg"),
+            roll_deg=_number(values, "start.carm.roll_deg"),
+            source_isocentre_mm=_number(values, "start.carm.source_isocentre_mm"),
+            isocentre_lps_mm=point_lps(values, "start.carm.isocentre_mm", ct_axes),
+        )
+    return None
+
+
+def _required(values: Mapping[str, Value], name: str, count: int, source: Value) -> Matrix:
+    array = numbers(values, name, count)
+    if array is None:
+        raise InputError(
+            f"parameter '{name}' is not given; start.source '{source}' needs its {count} numbers"
+        )
+    return array
+
+
+def _pair(values: Mapping[str, Value], name: str) -> tuple[float, float] | None:
+    array = numbers(values, name, 2)
+    return None if array is None else (float(array[0]), float(array[1]))
+
+
+def _number(values: Mapping[str, Value], name: str) -> float:
+    return float(values[name])  # type: ignore[arg-type]
+
+
+def _integer(values: Mapping[str, Value], name: str) -> int:
+    return int(values[name])  # type: ignore[arg-type]
