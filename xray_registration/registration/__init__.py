@@ -1,0 +1,24 @@
+"""Images + CT -> pose with proof."""
+
+from xray_registration.registration.config import (
+    GateConfig,
+    Level,
+    LevenbergMarquardtConfig,
+    RegistrationConfig,
+)
+from xray_registration.registration.levenberg_marquardt import Termination
+from xray_registration.registration.registrar import Registrar
+from xray_registration.registration.result import Reason, RegistrationResult
+from xray_registration.registration.view import View
+
+__all__ = [
+    "GateConfig",
+    "Level",
+    "LevenbergMarquardtConfig",
+    "Reason",
+    "Registrar",
+    "RegistrationConfig",
+    "RegistrationResult",
+    "Termination",
+    "View",
+]

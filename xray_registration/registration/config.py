@@ -1,0 +1,158 @@
+"""What the registration does, as frozen values that are checked when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from xray_registration.errors import InputError
+from xray_registration.imaging.attenuation import DEFAULT_ENERGY_KEV
+from xray_registration.similarity import GradientResidual
+
+
+@dataclass(frozen=True)
+class LevenbergMarquardtConfig:
+    """The optimiser.
+
+    Attributes:
+        initial_damping: lambda at the start of a level, relative to the normal matrix's diagonal.
+        rotation_scale_mm: 1 rad counts as this many mm in steps and damping; about the radius of
+            the anatomy.
+        max_step_mm: longest step, in that metric.
+        min_step_mm: a step below it ends the level.
+        min_decrease: relative decrease of the cost below which an accepted step counts as small;
+            three small ones in a row end the level.
+        huber: residuals beyond this many robust standard deviations weigh less; 0 switches it off.
+    """
+
+    initial_damping: float = 1e-2
+    rotation_scale_mm: float = 100.0
+    max_step_mm: float = 25.0
+    min_step_mm: float = 0.01
+    min_decrease: float = 1e-4
+    huber: float = 1.5
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            lowest_ok = value >= 0 if field.name == "huber" else value > 0
+            if not lowest_ok:
+                raise InputError(f"{field.name} is {value}; expected a positive number.")
+
+
+_DEFAULT_RESIDUAL = GradientResidual()
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution. Lengths are at the isocentre and for anatomy of 250 mm or more.
+
+    Attributes:
+        pixel_mm: size of the picture's pixels, projected to the isocentre.
+        spacing_mm: size of the moving volume's voxels.
+        max_iterations: Levenberg-Marquardt steps, rejected ones included.
+        residual: the similarity.
+    """
+
+    pixel_mm: float
+    spacing_mm: float
+    max_iterations: int
+    residual: GradientResidual = _DEFAULT_RESIDUAL
+
+    def __post_init__(self) -> None:
+        if not (self.pixel_mm > 0 and self.spacing_mm > 0 and self.max_iterations >= 1):
+            raise InputError(f"{self}: expected positive lengths and at least one iteration.")
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """Below these a result is rejected.
+
+    Attributes:
+        min_similarity: gradient correlation at the finest level.
+        min_overlap: share of each picture's usable pixels on which the CT projects.
+        max_sigma_mm: largest standard deviation of a target at ``rotation_scale_mm`` from the
+            isocentre that the normal matrix may predict.
+    """
+
+    min_similarity: float = 0.35
+    min_overlap: float = 0.15
+    max_sigma_mm: float = 2.0
+
+
+_DEFAULT_LEVELS = (
+    Level(pixel_mm=5.0, spacing_mm=5.0, max_iterations=30),
+    Level(pixel_mm=2.5, spacing_mm=2.5, max_iterations=20),
+    Level(pixel_mm=1.25, spacing_mm=1.4, max_iterations=12),
+)
+_DEFAULT_OPTIMISER = LevenbergMarquardtConfig()
+_DEFAULT_GATE = GateConfig()
+
+
+@dataclass(frozen=True)
+class RegistrationConfig:
+    """Everything that decides the outcome, apart from the data.
+
+    Attributes:
+        levels: coarse to fine.
+        optimiser: of every level.
+        gate: accept or reject.
+        energy_kev: of the attenuation curve of the moving picture.
+    """
+
+    levels: tuple[Level, ...] = _DEFAULT_LEVELS
+    optimiser: LevenbergMarquardtConfig = _DEFAULT_OPTIMISER
+    gate: GateConfig = _DEFAULT_GATE
+    energy_kev: float = DEFAULT_ENERGY_KEV
+
+    def __post_init__(self) -> None:
+        if not self.levels:
+            raise InputError("levels is empty; expected one resolution or more.")
+
+    def with_levels(self, *levels: Level) -> RegistrationConfig:
+        """The same with other levels."""
+        return replace(self, levels=levels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as for a YAML file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], source: str = "config") -> RegistrationConfig:
+        """From plain values; what is absent keeps its default, what is unknown is refused."""
+        values = _known(cls, data, source)
+        if "levels" in values:
+            values["levels"] = tuple(
+                _level(level, f"{source}: levels[{n}]") for n, level in enumerate(values["levels"])
+            )
+        if "optimiser" in values:
+            values["optimiser"] = _made(LevenbergMarquardtConfig, values["optimiser"], source)
+        if "gate" in values:
+            values["gate"] = _made(GateConfig, values["gate"], source)
+        return _made(cls, values, source)
+
+
+def _level(data: Mapping[str, Any], source: str) -> Level:
+    values = _known(Level, data, source)
+    if "residual" in values:
+        values["residual"] = _made(GradientResidual, values["residual"], source)
+    return _made(Level, values, source)
+
+
+def _known(kind: type, data: Any, source: str) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise InputError(f"{source} is {data!r}; expected a mapping.")
+    names = {field.name for field in fields(kind)}
+    unknown = sorted(set(data) - names)
+    if unknown:
+        raise InputError(f"{source}: unknown {unknown}; expected some of {sorted(names)}.")
+    return dict(data)
+
+
+def _made(kind: Any, data: Any, source: str) -> Any:
+    values = _known(kind, data, source)
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise InputError(f"{source}: {error}") from error

@@ -1,0 +1,195 @@
+"""Levenberg-Marquardt on SE(3), batched over starts, each with its own damping and acceptance.
+
+Minimises ``sum_i w_i rho(r_i(T))`` with Huber's rho. A step solves, in float64 and scaled units,
+``(J' W J + lambda diag(J' W J)) xi = -J' W r`` (Marquardt's scaling) and is taken if the true cost
+falls; the damping follows the gain ratio (Nielsen's rule; Madsen, Nielsen, Tingleff, *Methods for
+Non-Linear Least Squares Problems*, 2004). The best pose is the last accepted one: the cost never
+rises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from xray_registration.registration.config import LevenbergMarquardtConfig
+from xray_registration.registration.robust import huber_cost_and_weight, robust_scale
+
+# poses (b, 4, 4) of the batch places (b,) -> residual (b, M), jacobian (b, 6, M), weight (b, M);
+# unusable pixels have weight 0
+Linearise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+# poses (b, 4, 4), increments (b, 6) -> poses
+Retract = Callable[[Tensor, Tensor], Tensor]
+
+_GREATEST_DAMPING = 1e6
+_SMALLEST_DAMPING = 1e-7
+_SMALL_STEPS_TO_STOP = 3
+
+
+class Termination(str, Enum):
+    """Why an optimisation ended."""
+
+    STEP = "step_below_tolerance"
+    DECREASE = "decrease_below_tolerance"
+    ITERATIONS = "iteration_limit"
+    STALLED = "no_descent_direction"
+    NOT_FINITE = "not_finite"
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Outcome for B starts.
+
+    Attributes:
+        poses: (B, 4, 4) float64, the best that was seen.
+        cost: (B,) at ``poses``; each element with the robust scale of its own last step.
+        hessian: (B, 6, 6) J'WJ at ``poses``, per mm and rad.
+        variance: (B,) robust variance of a residual.
+        iterations: (B,) evaluations of residual and Jacobian.
+        termination: one per start.
+    """
+
+    poses: Tensor
+    cost: Tensor
+    hessian: Tensor
+    variance: Tensor
+    iterations: Tensor
+    termination: tuple[Termination, ...]
+
+
+@dataclass
+class _State:
+    """Linearisation at the accepted poses; all tensors have the batch first."""
+
+    poses: Tensor
+    residual: Tensor
+    weight: Tensor
+    scale: Tensor
+    cost: Tensor
+    hessian: Tensor
+    gradient: Tensor
+
+
+def minimise(
+    linearise: Linearise,
+    retract: Retract,
+    start: Tensor,
+    max_iterations: int,
+    config: LevenbergMarquardtConfig,
+) -> Minimum:
+    """Run from every start (B, 4, 4) until each has ended on its own."""
+    batch = len(start)
+    everyone = torch.arange(batch)
+    units = start.new_tensor([1.0] * 3 + [1 / config.rotation_scale_mm] * 3, dtype=torch.float64)
+    state = _linearised(linearise, start.to(torch.float64), everyone, units, config)
+    damping = torch.full((batch,), config.initial_damping, dtype=torch.float64)
+    growth = torch.full((batch,), 2.0, dtype=torch.float64)
+    small = torch.zeros(batch, dtype=torch.long)
+    iterations = torch.ones(batch, dtype=torch.long)
+    ended: list[Termination | None] = [
+        None if bool(ok) else Termination.NOT_FINITE for ok in torch.isfinite(state.cost)
+    ]
+
+    while True:
+        active = torch.tensor([n for n, why in enumerate(ended) if why is None], dtype=torch.long)
+        for n in active[iterations[active] > max_iterations].tolist():
+            ended[n] = Termination.ITERATIONS
+        active = active[iterations[active] <= max_iterations]
+        if not len(active):
+            break
+        step, predicted = _step(state, active, damping, config)
+        length = step.norm(dim=-1)
+        poses = retract(state.poses[active], step * units)
+        trial = _linearised(linearise, poses, active, units, config, state.scale[active])
+        iterations[active] += 1
+        decrease = state.cost[active] - trial.cost
+        taken = torch.isfinite(trial.cost) & (decrease > 0)
+        gain = decrease / predicted.clamp_min(1e-300)
+
+        relative = decrease / state.cost[active].clamp_min(1e-300)
+        _damp(damping, growth, active, taken, gain)
+        is_small = taken & (relative < config.min_decrease)
+        small[active] = torch.where(is_small, small[active] + 1, torch.zeros_like(small[active]))
+        _accept(state, trial, active, taken, config)
+        for position, n in enumerate(active.tolist()):
+            if length[position] < config.min_step_mm:
+                ended[n] = Termination.STEP
+            elif small[n] >= _SMALL_STEPS_TO_STOP:
+                ended[n] = Termination.DECREASE
+            elif damping[n] >= _GREATEST_DAMPING:
+                ended[n] = Termination.STALLED
+
+    scale_out = 1 / units
+    return Minimum(
+        poses=state.poses,
+        cost=state.cost,
+        hessian=state.hessian * scale_out[:, None] * scale_out,
+        variance=state.scale**2,
+        iterations=iterations,
+        termination=tuple(why for why in ended if why is not None),
+    )
+
+
+def _linearised(
+    linearise: Linearise,
+    poses: Tensor,
+    places: Tensor,
+    units: Tensor,
+    config: LevenbergMarquardtConfig,
+    scale: Tensor | None = None,
+) -> _State:
+    """Cost with the given robust scale; normal equations with it as well."""
+    residual, jacobian, weight = linearise(poses, places)
+    if scale is None:
+        scale = robust_scale(residual, weight)
+    cost, robust = huber_cost_and_weight(residual, weight, scale, config.huber)
+    weighted = jacobian * robust[:, None]
+    hessian = (weighted @ jacobian.transpose(1, 2)).double() * units[:, None] * units
+    gradient = (weighted @ residual[:, :, None])[..., 0].double() * units
+    return _State(poses, residual, weight, scale, cost, hessian, gradient)
+
+
+def _step(
+    state: _State, active: Tensor, damping: Tensor, config: LevenbergMarquardtConfig
+) -> tuple[Tensor, Tensor]:
+    """Increment (b, 6) in scaled units and the decrease of the cost that the model predicts."""
+    hessian, gradient = state.hessian[active], state.gradient[active]
+    diagonal = hessian.diagonal(dim1=-2, dim2=-1)
+    # a direction that the picture does not see still gets damped
+    floor = 1e-6 * diagonal.amax(-1, keepdim=True).clamp_min(1e-30)
+    damped = hessian + torch.diag_embed(damping[active, None] * diagonal + floor)
+    step = -torch.linalg.solve(damped, gradient[..., None])[..., 0]
+    length = step.norm(dim=-1, keepdim=True)
+    step = step * (config.max_step_mm / length).clamp_max(1.0)
+    curvature = (step[:, None] @ hessian @ step[..., None])[:, 0, 0]
+    return step, -(gradient * step).sum(-1) - 0.5 * curvature
+
+
+def _damp(damping: Tensor, growth: Tensor, active: Tensor, taken: Tensor, gain: Tensor) -> None:
+    """Nielsen's rule, in place: down by the gain ratio when taken, up ever faster when not."""
+    good, bad = active[taken], active[~taken]
+    factor = (1 - (2 * gain[taken] - 1) ** 3).clamp(1 / 8, 2.0)
+    damping[good] = (damping[good] * factor).clamp_min(_SMALLEST_DAMPING)
+    growth[good] = 2.0
+    damping[bad] = (damping[bad] * growth[bad]).clamp_max(_GREATEST_DAMPING)
+    growth[bad] *= 2.0
+
+
+def _accept(
+    state: _State, trial: _State, active: Tensor, taken: Tensor, config: LevenbergMarquardtConfig
+) -> None:
+    """Move the accepted elements of ``state`` to ``trial``, with a fresh robust scale."""
+    moved = active[taken]
+    if not len(moved):
+        return
+    for name in ("poses", "residual", "weight", "hessian", "gradient"):
+        getattr(state, name)[moved] = getattr(trial, name)[taken]
+    residual, weight = state.residual[moved], state.weight[moved]
+    scale = robust_scale(residual, weight)
+    cost, _ = huber_cost_and_weight(residual, weight, scale, config.huber)
+    state.scale[moved] = scale
+    state.cost[moved] = cost

@@ -1,0 +1,161 @@
+"""The residual of all views at one resolution, as a function of the rig's pose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xray_registration.geometry import Camera
+from xray_registration.imaging.pyramid import downsample
+from xray_registration.registration.view import View
+from xray_registration.rendering import AttenuationVolume, JosephProjector, Projector
+from xray_registration.similarity import GradientResidual, GradientTarget
+from xray_registration.similarity.filters import dilated, eroded
+
+
+@dataclass(frozen=True, eq=False)
+class _LevelView:
+    """A view at one resolution."""
+
+    camera: Camera
+    camera_from_rig: Tensor  # (4, 4) float64
+    rig_to_camera: Tensor  # (6, 6): increments in rig axes to camera axes
+    target: GradientTarget
+    weight: Tensor  # (S, H, W): what counts, per start
+    axes: Sequence[int] | None  # per start, held
+    overlap: Tensor  # (S,) share of the usable pixels on which the CT projects
+
+
+class Objective:
+    """Residuals of all views at one level, for a batch of starts.
+
+    What depends on the pose in steps is decided at the starts and then held, so that the cost is
+    smooth: the stepping axes of the projector, and the pixels that count. These are the usable ones
+    on which the CT projects, a margin around them, and not those whose rays pass a face where the
+    CT was cut through the body: there the picture shows more patient than the CT holds.
+    """
+
+    def __init__(
+        self,
+        views: Sequence[View],
+        projector: Projector,
+        cut: Projector | None,
+        residual: GradientResidual,
+        pixel_mm: float,
+        starts: Tensor,
+        margin_mm: float,
+    ) -> None:
+        """Prepare the pictures at ``pixel_mm`` (at the isocentre) around ``starts`` (S, 4, 4)."""
+        self._projector = projector
+        self._residual = residual
+        self._views = [
+            self._prepared(view, cut, pixel_mm, starts.to(torch.float64), margin_mm)
+            for view in views
+        ]
+
+    @property
+    def overlaps(self) -> Tensor:
+        """(S, views) share of the usable pixels on which the CT projects at the start."""
+        return torch.stack([view.overlap for view in self._views], 1)
+
+    def __call__(self, poses: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Residual (b, M), Jacobian (b, 6, M) in rig axes, weight (b, M), all on the device."""
+        residuals, jacobians, weights = [], [], []
+        for view in self._views:
+            image, jacobian = self._projector.image_and_jacobian(
+                view.camera_from_rig @ poses, view.camera, self._axes(view, places)
+            )
+            r, change = self._residual.with_jacobian(image, jacobian, view.target)
+            to_camera = view.rig_to_camera.to(change)
+            residuals.append(r.flatten(1))
+            jacobians.append(torch.einsum("bqn,qp->bpn", change.flatten(2), to_camera))
+            weights.append(view.weight[places][:, None].expand_as(r).flatten(1))
+        return torch.cat(residuals, 1), torch.cat(jacobians, 2), torch.cat(weights, 1)
+
+    def correlations(self, poses: Tensor, places: Tensor) -> Tensor:
+        """Gradient correlation (b, views)."""
+        values = []
+        for view in self._views:
+            image = self._projector.image(
+                view.camera_from_rig @ poses, view.camera, self._axes(view, places)
+            )
+            weight = view.weight[places]
+            values.append(self._residual.correlation(image, view.target, weight))
+        return torch.stack(values, 1)
+
+    def _axes(self, view: _LevelView, places: Tensor) -> Sequence[int] | None:
+        return None if view.axes is None else [view.axes[n] for n in places.tolist()]
+
+    def _prepared(
+        self, view: View, cut: Projector | None, pixel_mm: float, starts: Tensor, margin_mm: float
+    ) -> _LevelView:
+        camera_from_rig = torch.from_numpy(np.array(view.camera_from_rig))
+        poses = camera_from_rig @ starts
+        depth = _isocentre_depth(poses, self._projector.isocentre_lps_mm)
+        width = level_width(view.camera, depth, pixel_mm)
+        radiograph, camera = downsample(view.radiograph, view.camera, width)
+        axes = self._projector.sampling_axes(poses)
+        image = self._projector.image(poses, camera, axes)
+        fixed = torch.from_numpy(np.array(radiograph.attenuation)).to(image)
+        mask = torch.from_numpy(np.array(radiograph.mask)).to(image.device)
+        target = self._residual.target(fixed, mask)
+        margin_px = math.ceil(margin_mm / pixel_mm)
+        shown = dilated(image > 0, margin_px)
+        if cut is not None:
+            shown &= ~dilated(cut.image(poses, camera) > 0, 1)
+        rotation = camera_from_rig[:3, :3]
+        usable = mask.sum().clamp_min(1)
+        return _LevelView(
+            camera=camera,
+            camera_from_rig=camera_from_rig,
+            rig_to_camera=torch.block_diag(rotation, rotation),
+            target=target,
+            weight=shown.to(image) * target.weight,
+            axes=axes,
+            overlap=((image > 0) & mask).sum((1, 2)) / usable,
+        )
+
+
+def cut_faces(volume: AttenuationVolume, tissue_per_mm: float = 0.01) -> AttenuationVolume | None:
+    """Where the CT's grid ends inside the body: tissue on the outermost voxels of the grid.
+
+    Such voxels keep mu = 1, everything else is 0. None when the body ends inside the grid.
+    ``tissue_per_mm``: half of water; skin that just touches the border does not count.
+    """
+    tissue = volume.mu_per_mm > tissue_per_mm
+    inner = torch.zeros_like(tissue)
+    inner[1:-1, 1:-1, 1:-1] = True
+    # a face counts where it is cut through the body, not where a few voxels touch it
+    plate = torch.zeros_like(tissue)
+    for axis in range(3):
+        for end in (0, -1):
+            face = tissue.select(axis, end)
+            plate.select(axis, end)[:] |= eroded(face, 2)
+    plate &= ~inner
+    if not bool(plate.any()):
+        return None
+    return AttenuationVolume(plate.to(volume.mu_per_mm.dtype), volume.lps_from_index)
+
+
+def cut_projector(volume: AttenuationVolume) -> JosephProjector | None:
+    """Projector of :func:`cut_faces`; its picture is above 0 on the rays that pass a cut face."""
+    faces = cut_faces(volume)
+    return None if faces is None else JosephProjector(faces)
+
+
+def level_width(camera: Camera, depth_mm: float, pixel_mm: float) -> int:
+    """Columns so that a pixel is about ``pixel_mm`` at ``depth_mm`` from the source."""
+    field_mm = camera.width * depth_mm / camera.fx
+    return int(np.clip(round(field_mm / pixel_mm), 16, camera.width))
+
+
+def _isocentre_depth(poses: Tensor, isocentre_lps_mm: NDArray[np.float64]) -> float:
+    centre = torch.from_numpy(isocentre_lps_mm)
+    depths = poses[:, 2, :3] @ centre + poses[:, 2, 3]
+    return float(depths.median())

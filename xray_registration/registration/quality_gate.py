@@ -1,0 +1,65 @@
+"""Accept a pose, or refuse it and say why. Refusing is the default: all tests must be passed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_registration.registration.config import GateConfig
+from xray_registration.registration.result import Reason
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What is known of a pose when it is judged."""
+
+    rig_from_ct: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    view_similarities: Sequence[float]
+    view_overlaps: Sequence[float]
+    start_similarity: float
+    improved: bool
+    rotation_scale_mm: float
+
+
+def decide(evidence: Evidence, config: GateConfig) -> tuple[Reason, str]:
+    """The decision and a sentence for a person."""
+    similarity = min(evidence.view_similarities)
+    if not (np.isfinite(evidence.rig_from_ct).all() and np.isfinite(similarity)):
+        return Reason.NOT_FINITE, "the pose or the similarity is not a finite number"
+    overlap = min(evidence.view_overlaps)
+    if overlap < config.min_overlap:
+        return Reason.LOW_OVERLAP, (
+            f"the CT projects onto {100 * overlap:.0f} % of the usable picture; at least "
+            f"{100 * config.min_overlap:.0f} % is needed"
+        )
+    if not evidence.improved:
+        return Reason.NO_IMPROVEMENT, (
+            "no pose matches the picture better than the start, "
+            f"whose similarity is {evidence.start_similarity:.3f}"
+        )
+    if similarity < config.min_similarity:
+        where = f" in view {int(np.argmin(evidence.view_similarities))}" * (
+            len(evidence.view_similarities) > 1
+        )
+        return Reason.LOW_SIMILARITY, (
+            f"similarity {similarity:.3f}{where} is below {config.min_similarity:.3f}"
+        )
+    sigma = largest_sigma_mm(evidence.covariance, evidence.rotation_scale_mm)
+    if not sigma <= config.max_sigma_mm:
+        return Reason.UNCERTAIN, (
+            f"the picture leaves a standard deviation of {sigma:.2f} mm in one direction; at most "
+            f"{config.max_sigma_mm:.2f} mm is allowed"
+        )
+    return Reason.ACCEPTED, f"similarity {similarity:.3f}, standard deviation {sigma:.2f} mm"
+
+
+def largest_sigma_mm(covariance: NDArray[np.float64], rotation_scale_mm: float) -> float:
+    """Standard deviation in the worst direction; 1 rad counts as ``rotation_scale_mm``."""
+    if not np.isfinite(covariance).all():
+        return float("inf")
+    units = np.array([1.0] * 3 + [rotation_scale_mm] * 3)
+    return float(np.sqrt(np.linalg.eigvalsh(covariance * units[:, None] * units)[-1]))

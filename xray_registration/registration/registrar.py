@@ -1,0 +1,259 @@
+"""Images + CT + a start -> a pose with its proof: the door to the library."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from xray_registration.errors import InputError
+from xray_registration.geometry import check_rigid, se3
+from xray_registration.imaging.labels import LabelMap
+from xray_registration.imaging.volume import CTVolume
+from xray_registration.registration.config import Level, RegistrationConfig
+from xray_registration.registration.levenberg_marquardt import Minimum, Termination, minimise
+from xray_registration.registration.objective import Objective, cut_projector
+from xray_registration.registration.quality_gate import Evidence, decide
+from xray_registration.registration.result import Reason, RegistrationResult
+from xray_registration.registration.view import View
+from xray_registration.rendering import AttenuationVolume, JosephProjector
+
+_log = logging.getLogger(__name__)
+
+# Anatomy of this size is what the levels' lengths are stated for; smaller CTs get finer levels.
+_REFERENCE_EXTENT_MM = 250.0
+_SMALLEST_LENGTH_SCALE = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class _PreparedLevel:
+    level: Level
+    pixel_mm: float
+    projector: JosephProjector
+    cut: JosephProjector | None
+
+
+class Registrar:
+    """Registers pictures to one CT. Build it once; it keeps the volumes of all resolutions."""
+
+    def __init__(
+        self,
+        ct: CTVolume,
+        config: RegistrationConfig | None = None,
+        label_map: LabelMap | None = None,
+        device: str | torch.device = "cpu",
+        isocentre_lps_mm: ArrayLike | None = None,
+    ) -> None:
+        """Prepare the volumes.
+
+        Args:
+            ct: the patient.
+            config: what to do; the default registers any anatomy from starts within about 30 mm.
+            label_map: kept for those who draw or name the anatomy; it does not change the result.
+            device: "cpu" or "cuda[:n]".
+            isocentre_lps_mm: centre (3,) of increments and covariance; the centre of the bone's
+                bounding box when None.
+
+        Raises:
+            InputError: no such device; nothing in the CT attenuates.
+        """
+        self.ct = ct
+        self.config = config or RegistrationConfig()
+        self.label_map = label_map
+        self.device = _checked_device(device)
+        finest = AttenuationVolume.from_ct(ct, energy_kev=self.config.energy_kev)
+        if isocentre_lps_mm is None:
+            isocentre_lps_mm = ct.bone_box_lps().mean(0)
+        self.isocentre_lps_mm = np.asarray(isocentre_lps_mm, dtype=np.float64)
+        extent = float((np.array(finest.shape_ijk) * finest.spacing_mm).max())
+        self._length_scale = float(
+            np.clip(extent / _REFERENCE_EXTENT_MM, _SMALLEST_LENGTH_SCALE, 1.0)
+        )
+        self._corners_lps_mm = _corners(finest)
+        self._levels = [self._prepared(level, finest) for level in self.config.levels]
+
+    def register(self, views: Sequence[View], rig_from_ct_start: ArrayLike) -> RegistrationResult:
+        """Find the pose of the CT in the rig that explains all views together.
+
+        Args:
+            views: one or more; with several, their ``camera_from_rig`` are taken as known.
+            rig_from_ct_start: (4, 4), or (S, 4, 4) starts of which the best after the first level
+                is refined; CT in LPS mm.
+
+        Raises:
+            InputError: no views; a start that is not rigid; a start with which the CT lies behind
+                the source or projects wholly outside a picture.
+        """
+        began = time.perf_counter()
+        starts = self._checked_starts(views, rig_from_ct_start)
+        with torch.no_grad():
+            result = self._register(list(views), starts, began)
+        _log.debug("registration: %s, %s", result.reason.value, result.reason_text)
+        return result
+
+    def _register(self, views: list[View], starts: Tensor, began: float) -> RegistrationResult:
+        centre = torch.from_numpy(self.isocentre_lps_mm)
+
+        def retract(poses: Tensor, xi: Tensor) -> Tensor:
+            return se3.left_increment(poses, xi, centre)
+
+        finest = self._levels[-1]
+        poses, iterations = starts, 0
+        objective: Objective | None = None
+        minimum: Minimum | None = None
+        chosen = 0
+        for number, prepared in enumerate(self._levels):
+            objective = self._objective(prepared, views, poses)
+            minimum = minimise(
+                objective, retract, poses, prepared.level.max_iterations, self.config.optimiser
+            )
+            iterations += int(minimum.iterations.sum())
+            poses = minimum.poses
+            if number == 0 and len(poses) > 1:
+                everyone = torch.arange(len(poses))
+                chosen = int(objective.correlations(poses, everyone).mean(1).argmax())
+                poses = poses[chosen : chosen + 1]
+        assert minimum is not None
+        last = len(minimum.poses) - 1 if len(poses) == len(minimum.poses) else chosen
+        place = torch.tensor([last])
+
+        # Judged on the pixels that the final pose shows, not on those of the last level's start.
+        start = starts[chosen : chosen + 1]
+        judge = self._objective(finest, views, torch.cat((poses, start)))
+        similarities = judge.correlations(torch.cat((poses, start)), torch.arange(2))
+        final, at_start = similarities[0], similarities[1]
+        covariance = self._covariance(minimum, int(place), finest.level)
+        finite = bool(torch.isfinite(poses).all() and torch.isfinite(final).all())
+        # Nothing found that is better: the start is returned, and the gate hears of it.
+        improved = finite and float(final.mean()) >= float(at_start.mean())
+        if not improved:
+            poses, final = start, at_start
+        evidence = Evidence(
+            rig_from_ct=poses[0].numpy(),
+            covariance=covariance,
+            view_similarities=final.tolist(),
+            view_overlaps=judge.overlaps[0 if improved else 1].tolist(),
+            start_similarity=float(at_start.mean()),
+            improved=improved,
+            rotation_scale_mm=self.config.optimiser.rotation_scale_mm,
+        )
+        reason, text = decide(evidence, self.config.gate)
+        if not finite:
+            reason, text = Reason.NOT_FINITE, "the optimisation left the finite numbers"
+        return RegistrationResult(
+            rig_from_ct=poses[0].numpy().copy(),
+            accepted=reason is Reason.ACCEPTED,
+            reason=reason,
+            reason_text=text,
+            similarity=float(final.mean()),
+            start_similarity=float(at_start.mean()),
+            view_similarities=tuple(final.tolist()),
+            covariance=covariance,
+            isocentre_lps_mm=self.isocentre_lps_mm,
+            iterations=iterations,
+            termination=minimum.termination[int(place)] if finite else Termination.NOT_FINITE,
+            seconds=time.perf_counter() - began,
+            device=str(self.device),
+        )
+
+    def _objective(self, prepared: _PreparedLevel, views: list[View], starts: Tensor) -> Objective:
+        return Objective(
+            views,
+            prepared.projector,
+            prepared.cut,
+            prepared.level.residual,
+            prepared.pixel_mm,
+            starts,
+            # a level must be able to move the CT by several of its own pixels
+            margin_mm=4 * prepared.pixel_mm,
+        )
+
+    def _prepared(self, level: Level, finest: AttenuationVolume) -> _PreparedLevel:
+        spacing = level.spacing_mm * self._length_scale
+        volume = finest.coarsened(finest.factors_for(spacing)).to(self.device)
+        return _PreparedLevel(
+            level=level,
+            pixel_mm=level.pixel_mm * self._length_scale,
+            projector=JosephProjector(volume, self.isocentre_lps_mm),
+            cut=cut_projector(volume),
+        )
+
+    def _covariance(self, minimum: Minimum, place: int, level: Level) -> NDArray[np.float64]:
+        """Residual variance times the inverse normal matrix.
+
+        Smoothing makes neighbouring residuals dependent: only one in about 4 pi sigma^2 pixels is
+        new (the area of the autocorrelation of a Gaussian), so the sum over pixels is that much
+        too sure of itself.
+        """
+        hessian = minimum.hessian[place].numpy()
+        dependent_px = max(1.0, 4 * np.pi * level.residual.smoothing_px**2)
+        try:
+            inverse = np.linalg.inv(hessian)
+        except np.linalg.LinAlgError:
+            return np.full((6, 6), np.inf)
+        covariance = float(minimum.variance[place]) * dependent_px * inverse
+        if not np.isfinite(covariance).all() or (np.diag(covariance) <= 0).any():
+            return np.full((6, 6), np.inf)
+        return np.asarray((covariance + covariance.T) / 2)
+
+    def _checked_starts(self, views: Sequence[View], starts: ArrayLike) -> Tensor:
+        if not views:
+            raise InputError("no views were given; expected one or more.")
+        matrices = np.asarray(starts, dtype=np.float64)
+        if matrices.ndim == 2:
+            matrices = matrices[None]
+        if matrices.ndim != 3 or not len(matrices):
+            raise InputError(
+                f"rig_from_ct_start has shape {matrices.shape}; expected (4, 4) or (S, 4, 4)."
+            )
+        rigid = np.stack([check_rigid(matrix, "rig_from_ct_start") for matrix in matrices])
+        for matrix in rigid:
+            self._check_in_view(views, matrix)
+        return torch.from_numpy(rigid)
+
+    def _check_in_view(self, views: Sequence[View], rig_from_ct: NDArray[np.float64]) -> None:
+        """InputError when a view shows nothing of the CT with this pose."""
+        corners = np.c_[self._corners_lps_mm, np.ones(8)]
+        for view in views:
+            in_camera = (view.camera_from_rig @ rig_from_ct @ corners.T).T[:, :3]
+            source = view.radiograph.source
+            hint = "check the pose's direction (rig_from_ct), its units (mm) and its ct_axes."
+            if in_camera[:, 2].min() <= 0:
+                raise InputError(
+                    f"{source}: with the start pose the CT reaches behind the X-ray source "
+                    f"(z from {in_camera[:, 2].min():.0f} to {in_camera[:, 2].max():.0f} mm; "
+                    f"expected all of it in front); {hint}"
+                )
+            pixels = view.camera.project(in_camera)
+            low, high = pixels.min(0), pixels.max(0)
+            if (high < 0).any() or low[0] > view.camera.width or low[1] > view.camera.height:
+                raise InputError(
+                    f"{source}: with the start pose the CT lies wholly outside the view: it "
+                    f"projects to columns {low[0]:.0f}..{high[0]:.0f} and rows {low[1]:.0f}.."
+                    f"{high[1]:.0f} of a {view.camera.width}x{view.camera.height} image; {hint}"
+                )
+
+
+def _corners(volume: AttenuationVolume) -> NDArray[np.float64]:
+    ends = np.array(volume.shape_ijk) - 0.5
+    index = np.array([[i, j, k] for i in (-0.5, ends[0]) for j in (-0.5, ends[1])
+                      for k in (-0.5, ends[2])])  # fmt: skip
+    return np.asarray(index @ volume.lps_from_index[:3, :3].T + volume.lps_from_index[:3, 3])
+
+
+def _checked_device(device: str | torch.device) -> torch.device:
+    try:
+        checked = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device is {device!r}; expected 'cpu' or 'cuda'.") from error
+    if checked.type not in ("cpu", "cuda"):
+        raise InputError(f"device is {device!r}; expected 'cpu' or 'cuda'.")
+    if checked.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device is {device!r} but torch sees no CUDA device; use 'cpu'.")
+    return checked

@@ -1,0 +1,55 @@
+"""Separable image filters on (N, H, W), linear, so that they act on Jacobian columns as well."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+
+def gaussian_kernel(sigma_px: float, like: Tensor) -> Tensor:
+    """Normalised samples (2 r + 1,) of a Gaussian, cut at 2.5 sigma."""
+    radius = max(1, math.ceil(2.5 * sigma_px))
+    x = torch.arange(-radius, radius + 1, dtype=like.dtype, device=like.device)
+    kernel = torch.exp(-0.5 * (x / sigma_px) ** 2)
+    return kernel / kernel.sum()
+
+
+def blurred(images: Tensor, sigma_px: float) -> Tensor:
+    """Gaussian blur of (N, H, W); the border is continued by its own value. 0: unchanged."""
+    if sigma_px <= 0:
+        return images
+    kernel = gaussian_kernel(sigma_px, images)
+    radius = len(kernel) // 2
+    # the padding of all images at once is one copy; replicate needs a 4-D input
+    x = F.pad(images[:, None], (radius, radius, radius, radius), mode="replicate")
+    x = F.conv2d(x, kernel.view(1, 1, 1, -1))
+    return F.conv2d(x, kernel.view(1, 1, -1, 1))[:, 0]
+
+
+def derivatives(images: Tensor) -> Tensor:
+    """Central differences (N, 2, H, W) along columns (x) and rows (y), per pixel."""
+    x = F.pad(images[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
+    return torch.stack(
+        (x[:, 1:-1, 2:] - x[:, 1:-1, :-2], x[:, 2:, 1:-1] - x[:, :-2, 1:-1]), dim=1
+    ).mul_(0.5)
+
+
+def eroded(mask: Tensor, radius_px: int) -> Tensor:
+    """The pixels (H, W) bool whose square neighbourhood of that radius is all True."""
+    if radius_px <= 0:
+        return mask
+    size = 2 * radius_px + 1
+    holes = (~mask).to(torch.float32)[None, None]
+    return F.max_pool2d(holes, size, 1, radius_px)[0, 0] < 0.5
+
+
+def dilated(mask: Tensor, radius_px: int) -> Tensor:
+    """The pixels (..., H, W) bool with a True pixel in their square neighbourhood."""
+    if radius_px <= 0:
+        return mask
+    size = 2 * radius_px + 1
+    flat = mask.reshape(-1, 1, *mask.shape[-2:]).to(torch.float32)
+    return (F.max_pool2d(flat, size, 1, radius_px) > 0.5).view(mask.shape)
