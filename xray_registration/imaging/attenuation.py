@@ -104,6 +104,6 @@ def _linear_attenuation(
     energy = np.asarray(energy_kev, dtype=np.float64)
     low, high = _ENERGY_KEV[0], _ENERGY_KEV[-1]
     if not np.all((energy >= low) & (energy <= high)):
-        raise InputError(f"energy_kev is {energy_kev}; expected {low:g} to {high:g} keV.")
+        raise InputError(f"energy_kev is {energy.tolist()}; expected {low:g} to {high:g} keV.")
     mass = np.exp(np.interp(np.log(energy), np.log(_ENERGY_KEV), np.log(mass_cm2_per_g)))
     return np.asarray(mass * density_g_per_cm3 / _MM_PER_CM)

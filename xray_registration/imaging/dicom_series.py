@@ -176,12 +176,12 @@ def _geometry(items: list[_Slice], source: str) -> tuple[list[_Slice], NDArray[n
     along_row = along_row / lengths[0]
     along_column = along_column - (along_column @ along_row) * along_row
     along_column /= np.linalg.norm(along_column)
-    normal = np.cross(along_row, along_column)
+    normal = np.asarray(np.cross(along_row, along_column), dtype=np.float64)
 
     places = np.array([item.header.ImagePositionPatient for item in items], dtype=np.float64)
     order = np.argsort(places @ normal, kind="stable")
     ordered = [items[n] for n in order]
-    places = places[order]
+    places = np.asarray(places[order], dtype=np.float64)
     step_mm = _uniform_step(places @ normal, [item.file.name for item in ordered], source)
     _check_tilt(places, normal, source)
 

@@ -34,10 +34,10 @@ def estimate_i0(
 ) -> tuple[float, str]:
     """The intensity of the unattenuated beam, and in words how it was found.
 
-    With a saturated background it is the saturation level, a lower bound. Otherwise it is the centre
-    of the brightest peak of the histogram, when there is one that holds 0.5 % of the pixels: open
-    air makes such a peak. Without one it is the 99.5th percentile. An error of I0 adds a constant to
-    the attenuation and leaves its gradients alone.
+    With a saturated background it is the saturation level, a lower bound. Otherwise it is the
+    centre of the brightest peak of the histogram, when there is one that holds 0.5 % of the pixels:
+    open air makes such a peak. Without one it is the 99.5th percentile. An error of I0 adds a
+    constant to the attenuation and leaves its gradients alone.
 
     Args:
         values: (N,) usable intensities, >= 0.
@@ -49,7 +49,7 @@ def estimate_i0(
     high = float(np.quantile(values, 0.999))
     brightest = float(np.quantile(values, 0.995))
     if high <= 0:
-        return max(float(values.max()), np.finfo(np.float64).tiny), "largest intensity"
+        return max(float(values.max()), float(np.finfo(np.float64).tiny)), "largest intensity"
     bins = 100
     counts, edges = np.histogram(values, bins=bins, range=(0.0, 1.1 * high))
     smooth = np.convolve(counts, np.ones(3) / 3.0, mode="same")

@@ -12,8 +12,8 @@ def check_same_size(radiograph: Radiograph, camera: Camera) -> None:
     if (radiograph.width, radiograph.height) != (camera.width, camera.height):
         raise InputError(
             f"{radiograph.source}: the image is {radiograph.width}x{radiograph.height} pixels, its "
-            f"camera is for {camera.width}x{camera.height}. Crop, bin or resize the camera with the "
-            "image."
+            f"camera is for {camera.width}x{camera.height}. Crop, bin or resize the camera with "
+            "the image."
         )
 
 

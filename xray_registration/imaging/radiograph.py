@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,18 +20,33 @@ from numpy.typing import ArrayLike, NDArray
 from xray_registration.errors import InputError
 from xray_registration.imaging import masks
 from xray_registration.imaging.collimation import open_field
+from xray_registration.imaging.radiograph_checks import (
+    KINDS,
+    POLARITIES,
+    Kind,
+    Polarity,
+    check_finite,
+    check_words,
+    given_i0,
+    given_mask,
+    grey,
+)
 from xray_registration.imaging.radiograph_files import read_radiograph_file
 from xray_registration.imaging.resampling import area_resample
 
-Kind = Literal["intensity", "attenuation", "display"]
-Polarity = Literal["bone_dark", "bone_bright"]
-KINDS: tuple[str, ...] = get_args(Kind)
-POLARITIES: tuple[str, ...] = get_args(Polarity)
+__all__ = [
+    "KINDS",
+    "POLARITIES",
+    "Kind",
+    "Polarity",
+    "Radiograph",
+    "load_radiograph",
+    "make_radiograph",
+]
 
 #: Intensities below this part of I0 (attenuation above 9.2) are noise; the logarithm stops here.
 INTENSITY_FLOOR = 1e-4
 _SMALLEST_USABLE_FRACTION = 0.01
-_SMALLEST_SIDE_PX = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,11 +181,11 @@ def make_radiograph(
         InputError: shape, type, colour; NaN or infinite pixels that `mask` does not cover;
             constant image; negative intensities; contradicting polarity; hardly a usable pixel.
     """
-    _check_words(kind, polarity, source)
-    values = _grey(np.asarray(raw), source)
-    usable, masked = _given_mask(values, mask, source)
+    check_words(kind, polarity, source)
+    values = grey(np.asarray(raw), source)
+    usable, masked = given_mask(values, mask, source)
     values = values.astype(np.float64)
-    _check_finite(values, usable, source)
+    check_finite(values, usable, source)
     good = values[usable]
     if good.min() == good.max():
         raise InputError(f"{source}: every pixel has the value {good[0]:g}: a constant image.")
@@ -201,7 +216,7 @@ def make_radiograph(
     origin = ""
     if kind == "intensity":
         if i0 is not None:
-            i0, origin = _given_i0(i0, source), "given"
+            i0, origin = given_i0(i0, source), "given"
         else:
             level = float(values[saturated].min()) if saturated.any() else None
             i0, origin = masks.estimate_i0(values[usable], level, float(saturated.mean()))
@@ -250,7 +265,7 @@ def load_radiograph(
         InputError: as `make_radiograph`, and for files that are missing, empty, corrupt, of another
             format, or whose header contradicts `kind`.
     """
-    _check_words(kind, polarity, str(path))
+    check_words(kind, polarity, str(path))
     stored = read_radiograph_file(Path(path), kind, frame=frame)
     values: NDArray[Any] = stored.values
     if kind == "display" and stored.white_is_zero:
@@ -308,71 +323,3 @@ def _mask_automatically(
     if kind == "intensity":
         exclude("dead", values <= 0)
     return saturated
-
-
-def _check_words(kind: str, polarity: str | None, source: str) -> None:
-    if kind not in KINDS:
-        raise InputError(f"{source}: image kind {kind!r}; expected one of {', '.join(KINDS)}.")
-    if polarity is not None and polarity not in POLARITIES:
-        raise InputError(
-            f"{source}: polarity {polarity!r}; expected one of {', '.join(POLARITIES)}."
-        )
-    implied = {"intensity": "bone_dark", "attenuation": "bone_bright"}.get(kind)
-    if implied is not None and polarity not in (None, implied):
-        raise InputError(
-            f"{source}: polarity {polarity!r} contradicts the kind {kind!r}, which is {implied} by "
-            "definition. A picture of unknown scale is of kind 'display'."
-        )
-
-
-def _grey(raw: NDArray[Any], source: str) -> NDArray[Any]:
-    if raw.dtype.kind not in "iuf":
-        raise InputError(f"{source}: pixels of type {raw.dtype}; expected integers or floats.")
-    if raw.ndim == 3 and 1 in (raw.shape[0], raw.shape[2]):
-        raw = raw[0] if raw.shape[0] == 1 else raw[..., 0]
-    if raw.ndim == 3 and raw.shape[2] in (3, 4):
-        red, green, blue = raw[..., 0], raw[..., 1], raw[..., 2]
-        if not (np.array_equal(red, green) and np.array_equal(red, blue)):
-            raise InputError(
-                f"{source}: a colour image (its channels differ); expected a grey one. Burnt-in "
-                "coloured text or a colour map must go before."
-            )
-        raw = red
-    if raw.ndim != 2:
-        raise InputError(f"{source}: an array of shape {raw.shape}; expected one (H, W) image.")
-    if min(raw.shape) < _SMALLEST_SIDE_PX:
-        raise InputError(
-            f"{source}: {raw.shape[1]}x{raw.shape[0]} pixels; expected at least "
-            f"{_SMALLEST_SIDE_PX} along each side."
-        )
-    return raw
-
-
-def _given_mask(
-    values: NDArray[Any], mask: ArrayLike | None, source: str
-) -> tuple[NDArray[np.bool_], dict[str, float]]:
-    if mask is None:
-        return np.ones(values.shape, dtype=np.bool_), {}
-    usable = np.array(mask) != 0
-    if usable.shape != values.shape:
-        raise InputError(f"{source}: the mask has shape {usable.shape}, the image {values.shape}.")
-    if not usable.any():
-        raise InputError(f"{source}: the mask leaves no pixel (True means usable).")
-    return usable, {"given": float(1.0 - usable.mean())}
-
-
-def _check_finite(values: NDArray[np.float64], usable: NDArray[np.bool_], source: str) -> None:
-    bad = usable & ~np.isfinite(values)
-    count = int(np.count_nonzero(bad))
-    if count:
-        row, column = (int(n) for n in np.argwhere(bad)[0])
-        raise InputError(
-            f"{source}: {count} pixels are NaN or infinite, the first at row {row}, column "
-            f"{column}. Correct them, or cover them with a mask."
-        )
-
-
-def _given_i0(i0: float, source: str) -> float:
-    if not (np.isfinite(i0) and i0 > 0):
-        raise InputError(f"{source}: i0 is {i0}; expected a positive intensity.")
-    return float(i0)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 _HALF_COVERED = 0.5 - 1e-6
 
@@ -41,7 +45,7 @@ def area_resample(
 @functools.lru_cache(maxsize=32)
 def _overlaps(source: int, target: int) -> csr_matrix:
     """(target, source) sparse weights: share of each target pixel that a source pixel covers."""
-    from scipy.sparse import csr_matrix
+    from scipy import sparse
 
     edges = np.arange(target + 1) * (source / target)
     first = np.floor(edges[:-1] + 1e-9).astype(int)
@@ -53,7 +57,7 @@ def _overlaps(source: int, target: int) -> csr_matrix:
         rows.append(np.full(pixels.size, n))
         columns.append(pixels)
         weights.append(overlap / overlap.sum())
-    return csr_matrix(
+    return sparse.csr_matrix(
         (
             np.concatenate(weights).astype(np.float32),
             (np.concatenate(rows), np.concatenate(columns)),

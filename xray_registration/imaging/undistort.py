@@ -33,7 +33,7 @@ def undistort(
         model: "plumb_bob" or "rational_polynomial".
 
     Returns:
-        image: (H, W), dtype kept (float64 becomes float32), bilinear.
+        image: (H, W), uint8, uint16 and float32 kept, others float32; bilinear.
         camera: equal to the one given; it now describes the image.
         mask: (H, W) bool, True where the picture was known.
 
@@ -67,7 +67,7 @@ def undistort(
     k = np.array(camera.K)
     size = (camera.width, camera.height)
     map_x, map_y = cv2.initUndistortRectifyMap(k, coefficients, None, k, size, cv2.CV_32FC1)
-    if values.dtype == np.float64 or values.dtype.kind not in "uf" or (values.dtype.itemsize > 2 and values.dtype.kind == "u"):
+    if values.dtype not in (np.uint8, np.uint16, np.float32):
         values = values.astype(np.float32)
     straight = cv2.remap(
         np.ascontiguousarray(values), map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT

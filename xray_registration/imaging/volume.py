@@ -17,11 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from xray_registration.errors import InputError
 from xray_registration.imaging.grid import check_affine, spacing_of
+from xray_registration.imaging.hounsfield import check_finite, check_hounsfield, compact
 from xray_registration.imaging.volume_files import RawVolume, read_volume
 
 AIR_HU = -1000.0
-_PADDING_BELOW_HU = -1100.0  # no tissue is below air: such values are scanner padding
-_LARGEST_HU = 70_000.0  # above any extended HU scale for metal
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +55,7 @@ class CTVolume:
                 "each at least 2."
             )
         if hu.dtype not in (np.dtype(np.int16), np.dtype(np.float32)):
-            hu = _compact(hu, source)
+            hu = compact(hu, source)
         hu = np.ascontiguousarray(hu).view()
         hu.setflags(write=False)
         affine = check_affine(self.lps_from_index, source)
@@ -77,7 +76,7 @@ class CTVolume:
     @property
     def index_from_lps(self) -> NDArray[np.float64]:
         """(4, 4) inverse of `lps_from_index`."""
-        return np.linalg.inv(self.lps_from_index)
+        return np.asarray(np.linalg.inv(self.lps_from_index), dtype=np.float64)
 
     @property
     def corners_lps_mm(self) -> NDArray[np.float64]:
@@ -114,8 +113,8 @@ class CTVolume:
         kji = np.moveaxis(index[..., ::-1], -1, 0).reshape(3, -1)
         # Rounding in the affine's inverse must not push a border voxel outside.
         last = np.array(self.hu.shape, dtype=np.float64)[:, None] - 1.0
-        kji = np.where((kji < 0) & (kji > -1e-6), 0.0, kji)
-        kji = np.where((kji > last) & (kji < last + 1e-6), last, kji)
+        inner = np.clip(kji, 0.0, last)
+        kji = np.asarray(np.where(np.abs(inner - kji) < 1e-6, inner, kji))
         values = map_coordinates(
             self.hu, kji, output=np.float32, order=1, mode="constant", cval=outside_hu
         )
@@ -150,17 +149,16 @@ class CTVolume:
             hits = [np.flatnonzero(mask.any(axis=axes)) for axes in ((0, 1), (0, 2), (1, 2))]
             if any(hit.size == 0 for hit in hits):
                 raise InputError("cropped_to: the mask is empty.")
-            lower = np.array([hit[0] for hit in hits], dtype=np.float64)
-            upper = np.array([hit[-1] for hit in hits], dtype=np.float64)
+            extent = np.array([[hit[0], hit[-1]] for hit in hits], dtype=np.float64).T
         else:
             box = np.asarray(box_lps_mm, dtype=np.float64)
             steps = np.array([[a, b, c] for c in (0, 1) for b in (0, 1) for a in (0, 1)])
             corners = self.index_of_lps(np.where(steps == 1, box[1], box[0]))
-            lower, upper = corners.min(axis=0), corners.max(axis=0)
+            extent = np.stack([corners.min(axis=0), corners.max(axis=0)])
         margin = margin_mm / self.spacing_mm
         shape = np.array(self.shape_ijk)
-        first = np.floor(lower - margin).astype(int)
-        last = np.ceil(upper + margin).astype(int)
+        first = np.floor(extent[0] - margin).astype(int)
+        last = np.ceil(extent[1] + margin).astype(int)
         if np.any(first > shape - 1) or np.any(last < 0):
             raise InputError(
                 f"cropped_to: the box lies outside the CT, whose bounds are {self.bounds.tolist()} "
@@ -247,74 +245,7 @@ def load_ct(path: str | Path, series_uid: str | None = None) -> CTVolume:
             that are not Hounsfield units.
     """
     raw: RawVolume = read_volume(Path(path), series_uid=series_uid)
-    _check_finite(raw.array, raw.path)
-    hu = _compact(raw.array, raw.path)
+    check_finite(raw.array, raw.path)
+    hu = compact(raw.array, raw.path)
     check_hounsfield(hu, raw.path)
     return CTVolume(hu=hu, lps_from_index=raw.lps_from_index, path=raw.path, sha256=raw.sha256)
-
-
-def check_hounsfield(hu: NDArray[Any], source: str) -> None:
-    """Refuse values that cannot be Hounsfield units (air -1000, water 0, bone 200 to 2000).
-
-    Raises:
-        InputError: constant data; a range of a few units (normalised, or attenuation); nothing
-            below zero (stored values whose rescale intercept was lost); values beyond any scale.
-    """
-    low, high = float(hu.min()), float(hu.max())
-    advice = (
-        "Expected Hounsfield units: air about -1000, water 0, bone above 200. "
-        "Convert the file before loading it."
-    )
-    if low == high:
-        raise InputError(f"{source}: every voxel has the value {low:g}: this is not a CT. {advice}")
-    if high - low <= 20.0:
-        raise InputError(
-            f"{source}: CT in the wrong units: the values run from {low:g} to {high:g}, which "
-            f"looks like a normalised or attenuation volume. {advice}"
-        )
-    if high > _LARGEST_HU:
-        raise InputError(
-            f"{source}: CT in the wrong units: the largest value is {high:g}, beyond any "
-            f"Hounsfield scale. {advice}"
-        )
-    tissue_low = low
-    if low < _PADDING_BELOW_HU:
-        inside = hu[hu >= _PADDING_BELOW_HU]
-        tissue_low = float(inside.min()) if inside.size else low
-    if tissue_low >= 0.0:
-        padding = "" if tissue_low == low else f" (padding of {low:g} left aside)"
-        raise InputError(
-            f"{source}: CT in the wrong units: no value is below 0 (smallest {tissue_low:g}, "
-            f"largest {high:g}{padding}), so there is neither air nor fat. Often these are stored "
-            f"values without their rescale intercept: subtract 1024 (or 1000). {advice}"
-        )
-    if tissue_low < _PADDING_BELOW_HU:
-        raise InputError(
-            f"{source}: CT in the wrong units: every value is below {_PADDING_BELOW_HU:g} "
-            f"({low:g} to {high:g}). {advice}"
-        )
-
-
-def _check_finite(array: NDArray[Any], source: str) -> None:
-    if not np.issubdtype(array.dtype, np.floating):
-        return
-    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
-    if bad:
-        raise InputError(
-            f"{source}: {bad} of {array.size} voxels are NaN or infinite. Replace them with air "
-            "(-1000 HU) if they are padding."
-        )
-
-
-def _compact(array: NDArray[Any], source: str) -> NDArray[Any]:
-    """int16 when that is exact, else float32."""
-    if array.dtype == np.int16:
-        return array
-    if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
-        raise InputError(f"{source}: voxels of type {array.dtype} cannot be Hounsfield units.")
-    low, high = array.min(), array.max()
-    if low >= -32768 and high <= 32767:
-        whole = array.astype(np.int16)
-        if np.array_equal(whole, array):
-            return whole
-    return array.astype(np.float32)
