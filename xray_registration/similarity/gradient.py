@@ -1,11 +1,11 @@
 """Locally normalised gradients: gradient correlation as a least-squares residual.
 
 The gradient of each picture is divided by its own local root mean square,
-n = D / sqrt(G * |D|^2 + e). The residual is r = n_moving - n_fixed, so half its square is, up to the
-lengths of n, one minus the local correlation of the two gradients: what gradient NCC measures
+n = D / sqrt(G * |D|^2 + e). The residual is r = n_moving - n_fixed, so half its square is, up to
+the lengths of n, one minus the local correlation of the two gradients: what gradient NCC measures
 (Penney et al., IEEE Trans. Med. Imaging 17 (1998) 586), in the form that a second-order method
-needs. A locally linear change of the intensities (window, contrast, a smooth shading) leaves n as it
-is.
+needs. A locally linear change of the intensities (window, contrast, a smooth shading) leaves n as
+it is.
 """
 
 from __future__ import annotations
