@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from xray_registration.errors import InputError
 from xray_registration.imaging.grid import check_affine
+from xray_registration.imaging.nifti_pixels import read_nifti_pixels
 from xray_registration.optional import require
 
 ACCEPTED = ".nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd or a folder of DICOM slices"
-_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+_NIFTI = (".nii", ".nii.gz")
+_SUFFIXES = (*_NIFTI, ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,22 +57,24 @@ def _read_file(path: Path) -> RawVolume:
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes).")
     sitk = require("SimpleITK", pip="SimpleITK")
+    is_nifti = path.name.lower().endswith(_NIFTI)
+    pixels = read_nifti_pixels(path) if is_nifti else None
     try:
         with quiet_itk(sitk):
             reader = sitk.ImageFileReader()
             reader.SetFileName(str(path))
             reader.ReadImageInformation()
             _check_orientation(path, reader)
-            image = reader.Execute()
+            size = _three_dimensional(reader, path)
+            array = sitk.GetArrayFromImage(reader.Execute()) if pixels is None else pixels
     except RuntimeError as error:
         raise InputError(
             f"{path}: cannot be read as a volume (corrupt, truncated, or not what its name says). "
             f"ITK: {itk_reason(error)}"
         ) from error
-    image = _three_dimensional(sitk, image, path)
     return RawVolume(
-        array=sitk.GetArrayFromImage(image),
-        lps_from_index=check_affine(affine_of(image), str(path)),
+        array=array.reshape(size[::-1]),
+        lps_from_index=check_affine(_affine_of(reader), str(path)),
         path=str(path),
         sha256=sha256_of(_files_of(path)),
     )
@@ -100,7 +104,7 @@ def _check_orientation(path: Path, reader: Any) -> None:
     """
     meta = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
     name = path.name.lower()
-    if name.endswith((".nii", ".nii.gz")):
+    if name.endswith(_NIFTI):
         if meta.get("qform_code") == "0" and meta.get("sform_code") == "0":
             raise InputError(
                 f"{path}: the NIfTI header has no orientation (qform_code and sform_code are 0), "
@@ -119,21 +123,16 @@ def _check_orientation(path: Path, reader: Any) -> None:
         )
 
 
-def _three_dimensional(sitk: Any, image: Any, path: Path) -> Any:
-    if image.GetNumberOfComponentsPerPixel() != 1:
+def _three_dimensional(reader: Any, path: Path) -> tuple[int, ...]:
+    """(i, j, k) size, extra axes of length one left out."""
+    components = reader.GetNumberOfComponents()
+    if components != 1:
         raise InputError(
-            f"{path}: {image.GetNumberOfComponentsPerPixel()} values per voxel (vector or colour "
-            "data); a CT has one."
+            f"{path}: {components} values per voxel (vector or colour data); a CT has one."
         )
-    size = list(image.GetSize())
+    size = [int(n) for n in reader.GetSize()]
     while len(size) > 3 and size[-1] == 1:
-        image = sitk.Extract(
-            image,
-            [*size[:-1], 0],
-            [0] * len(size),
-            sitk.ExtractImageFilter.DIRECTIONCOLLAPSETOSUBMATRIX,
-        )
-        size = list(image.GetSize())
+        size.pop()
     if len(size) != 3:
         raise InputError(
             f"{path}: {len(size)}-D data of size {size}; expected one 3-D volume (extra axes only "
@@ -141,15 +140,16 @@ def _three_dimensional(sitk: Any, image: Any, path: Path) -> Any:
         )
     if min(size) < 2:
         raise InputError(f"{path}: size {size}; a volume needs at least 2 voxels along each axis.")
-    return image
+    return tuple(size)
 
 
-def affine_of(image: Any) -> NDArray[np.float64]:
-    """(4, 4) LPS-from-index of a 3-D SimpleITK image."""
+def _affine_of(reader: Any) -> NDArray[np.float64]:
+    """(4, 4) LPS-from-index of the first three axes that a SimpleITK reader has found."""
+    dimension = reader.GetDimension()
+    direction = np.array(reader.GetDirection(), dtype=np.float64).reshape(dimension, dimension)
     affine = np.eye(4)
-    direction = np.array(image.GetDirection(), dtype=np.float64).reshape(3, 3)
-    affine[:3, :3] = direction * np.array(image.GetSpacing(), dtype=np.float64)
-    affine[:3, 3] = image.GetOrigin()
+    affine[:3, :3] = direction[:3, :3] * np.array(reader.GetSpacing()[:3], dtype=np.float64)
+    affine[:3, 3] = reader.GetOrigin()[:3]
     return affine
 
 
