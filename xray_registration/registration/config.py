@@ -71,14 +71,17 @@ class GateConfig:
 
     Attributes:
         min_similarity: gradient correlation at the finest level.
-        min_overlap: share of each picture's usable pixels on which the CT projects.
+        min_overlap: of CT and picture, see ``Objective.overlaps``; the least of the views counts.
         max_sigma_mm: largest standard deviation of a target at ``rotation_scale_mm`` from the
             isocentre that the normal matrix may predict.
+        max_correction_mm: how far the pose may end from its start, in the same metric; further than
+            any start that the method can be trusted to come back from.
     """
 
     min_similarity: float = 0.35
     min_overlap: float = 0.15
-    max_sigma_mm: float = 2.0
+    max_sigma_mm: float = 0.5
+    max_correction_mm: float = 80.0
 
 
 _DEFAULT_LEVELS = (

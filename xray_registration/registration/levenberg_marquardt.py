@@ -85,7 +85,8 @@ def minimise(
     batch = len(start)
     everyone = torch.arange(batch)
     units = start.new_tensor([1.0] * 3 + [1 / config.rotation_scale_mm] * 3, dtype=torch.float64)
-    state = _linearised(linearise, start.to(torch.float64), everyone, units, config)
+    # a copy: accepted poses are written into the state
+    state = _linearised(linearise, start.double().clone(), everyone, units, config)
     damping = torch.full((batch,), config.initial_damping, dtype=torch.float64)
     growth = torch.full((batch,), 2.0, dtype=torch.float64)
     small = torch.zeros(batch, dtype=torch.long)

@@ -11,12 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xray_registration.geometry import Camera
+from xray_registration.geometry import Camera, transform_points
 from xray_registration.imaging.pyramid import downsample
+from xray_registration.imaging.radiograph import Radiograph
 from xray_registration.registration.view import View
 from xray_registration.rendering import AttenuationVolume, JosephProjector, Projector
 from xray_registration.similarity import GradientResidual, GradientTarget
 from xray_registration.similarity.filters import dilated, eroded
+
+_OVERLAP_PX = 32
+_SMALLEST_WINDOW_PX = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +33,7 @@ class _LevelView:
     target: GradientTarget
     weight: Tensor  # (S, H, W): what counts, per start
     axes: Sequence[int] | None  # per start, held
-    overlap: Tensor  # (S,) share of the usable pixels on which the CT projects
+    overlap: Tensor  # (S,), see Objective.overlaps
 
 
 class Objective:
@@ -46,14 +50,20 @@ class Objective:
         views: Sequence[View],
         projector: Projector,
         cut: Projector | None,
+        corners_lps_mm: NDArray[np.float64],
         residual: GradientResidual,
         pixel_mm: float,
         starts: Tensor,
         margin_mm: float,
     ) -> None:
-        """Prepare the pictures at ``pixel_mm`` (at the isocentre) around ``starts`` (S, 4, 4)."""
+        """Prepare the pictures at ``pixel_mm`` (at the isocentre) for ``starts`` (S, 4, 4).
+
+        ``corners_lps_mm`` (8, 3): the box of what attenuates; ``margin_mm`` (at the isocentre): how
+        far the CT's projection may move before pixels that should count are missing.
+        """
         self._projector = projector
         self._residual = residual
+        self._corners_lps_mm = corners_lps_mm
         self._views = [
             self._prepared(view, cut, pixel_mm, starts.to(torch.float64), margin_mm)
             for view in views
@@ -61,7 +71,12 @@ class Objective:
 
     @property
     def overlaps(self) -> Tensor:
-        """(S, views) share of the usable pixels on which the CT projects at the start."""
+        """(S, views) how much of CT and picture see each other at the start, 0 to 1.
+
+        The usable pixels on which the CT projects, as a share of all usable pixels or of the CT's
+        whole projection, whichever is larger: a small bone in a wide picture and a picture of a part
+        of the thorax are both 1.
+        """
         return torch.stack([view.overlap for view in self._views], 1)
 
     def __call__(self, poses: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,17 +115,20 @@ class Objective:
         depth = _isocentre_depth(poses, self._projector.isocentre_lps_mm)
         width = level_width(view.camera, depth, pixel_mm)
         radiograph, camera = downsample(view.radiograph, view.camera, width)
+        margin_px = math.ceil(margin_mm / pixel_mm)
+        reach_px = margin_px + math.ceil(3 * self._residual.window_px)
+        window = self._window(poses, camera, reach_px)
+        overlap = self._overlap(poses, camera, radiograph)
+        radiograph, camera = radiograph.cropped(*window), camera.cropped(*window)
         axes = self._projector.sampling_axes(poses)
         image = self._projector.image(poses, camera, axes)
         fixed = torch.from_numpy(np.array(radiograph.attenuation)).to(image)
         mask = torch.from_numpy(np.array(radiograph.mask)).to(image.device)
         target = self._residual.target(fixed, mask)
-        margin_px = math.ceil(margin_mm / pixel_mm)
         shown = dilated(image > 0, margin_px)
         if cut is not None:
             shown &= ~dilated(cut.image(poses, camera) > 0, 1)
         rotation = camera_from_rig[:3, :3]
-        usable = mask.sum().clamp_min(1)
         return _LevelView(
             camera=camera,
             camera_from_rig=camera_from_rig,
@@ -118,8 +136,38 @@ class Objective:
             target=target,
             weight=shown.to(image) * target.weight,
             axes=axes,
-            overlap=((image > 0) & mask).sum((1, 2)) / usable,
+            overlap=overlap,
         )
+
+    def _window(self, poses: Tensor, camera: Camera, reach_px: int) -> tuple[int, int, int, int]:
+        """x0, y0, width, height of the part of the picture that the CT can reach."""
+        corners = torch.from_numpy(self._corners_lps_mm).expand(len(poses), -1, -1)
+        pixels = camera.project(transform_points(poses, corners)).reshape(-1, 2)
+        low = (pixels.amin(0).floor() - reach_px).tolist()
+        high = (pixels.amax(0).ceil() + reach_px + 1).tolist()
+        if not np.isfinite([*low, *high]).all():  # a corner behind the source
+            return 0, 0, camera.width, camera.height
+        x0, x1 = (int(np.clip(x, 0, camera.width)) for x in (low[0], high[0]))
+        y0, y1 = (int(np.clip(y, 0, camera.height)) for y in (low[1], high[1]))
+        if min(x1 - x0, y1 - y0) < _SMALLEST_WINDOW_PX:
+            return 0, 0, camera.width, camera.height
+        return x0, y0, x1 - x0, y1 - y0
+
+    def _overlap(self, poses: Tensor, camera: Camera, radiograph: Radiograph) -> Tensor:
+        """See :attr:`overlaps`; counted on a small picture with the field around it."""
+        width = min(_OVERLAP_PX, camera.width)
+        small, inner = downsample(radiograph, camera, width)
+        # three times as wide and high, so that what projects beside the picture is counted too
+        offset = (-inner.width, -inner.height)
+        shift = np.array([[1, 0, -offset[0]], [0, 1, -offset[1]], [0, 0, 1.0]])
+        wide = Camera(shift @ inner.K, 3 * inner.width, 3 * inner.height, inner.sdd_mm)
+        shadow = self._projector.image(poses, wide, self._projector.sampling_axes(poses)) > 0
+        middle = shadow[:, inner.height : 2 * inner.height, inner.width : 2 * inner.width]
+        mask = torch.from_numpy(np.array(small.mask)).to(shadow.device)
+        both = (middle & mask).sum((1, 2))
+        of_picture = both / mask.sum().clamp_min(1)
+        of_ct = both / shadow.sum((1, 2)).clamp_min(1)
+        return torch.maximum(of_picture, of_ct)
 
 
 def cut_faces(volume: AttenuationVolume, tissue_per_mm: float = 0.01) -> AttenuationVolume | None:

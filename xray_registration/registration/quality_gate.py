@@ -22,6 +22,7 @@ class Evidence:
     view_overlaps: Sequence[float]
     start_similarity: float
     improved: bool
+    correction: NDArray[np.float64]  # (6,) from start to pose, (v mm, w rad)
     rotation_scale_mm: float
 
 
@@ -33,7 +34,7 @@ def decide(evidence: Evidence, config: GateConfig) -> tuple[Reason, str]:
     overlap = min(evidence.view_overlaps)
     if overlap < config.min_overlap:
         return Reason.LOW_OVERLAP, (
-            f"the CT projects onto {100 * overlap:.0f} % of the usable picture; at least "
+            f"CT and picture overlap by {100 * overlap:.0f} %; at least "
             f"{100 * config.min_overlap:.0f} % is needed"
         )
     if not evidence.improved:
@@ -53,6 +54,13 @@ def decide(evidence: Evidence, config: GateConfig) -> tuple[Reason, str]:
         return Reason.UNCERTAIN, (
             f"the picture leaves a standard deviation of {sigma:.2f} mm in one direction; at most "
             f"{config.max_sigma_mm:.2f} mm is allowed"
+        )
+    units = np.array([1.0] * 3 + [evidence.rotation_scale_mm] * 3)
+    correction_mm = float(np.linalg.norm(evidence.correction * units))
+    if not correction_mm <= config.max_correction_mm:
+        return Reason.FAR_FROM_START, (
+            f"the pose is {correction_mm:.0f} mm from its start (1 rad as "
+            f"{evidence.rotation_scale_mm:.0f} mm); at most {config.max_correction_mm:.0f} mm is allowed"
         )
     return Reason.ACCEPTED, f"similarity {similarity:.3f}, standard deviation {sigma:.2f} mm"
 

@@ -141,6 +141,7 @@ class Registrar:
             view_overlaps=judge.overlaps[0 if improved else 1].tolist(),
             start_similarity=float(at_start.mean()),
             improved=improved,
+            correction=se3.perturbation_between(start, poses, centre)[0].numpy(),
             rotation_scale_mm=self.config.optimiser.rotation_scale_mm,
         )
         reason, text = decide(evidence, self.config.gate)
@@ -167,6 +168,7 @@ class Registrar:
             views,
             prepared.projector,
             prepared.cut,
+            self._corners_lps_mm,
             prepared.level.residual,
             prepared.pixel_mm,
             starts,

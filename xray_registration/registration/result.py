@@ -29,6 +29,7 @@ class Reason(str, Enum):
     LOW_SIMILARITY = "low_similarity"
     LOW_OVERLAP = "low_overlap"
     UNCERTAIN = "uncertain"
+    FAR_FROM_START = "far_from_start"
     NO_IMPROVEMENT = "no_improvement"
     NOT_FINITE = "not_finite"
 
