@@ -74,8 +74,8 @@ class Objective:
         """(S, views) how much of CT and picture see each other at the start, 0 to 1.
 
         The usable pixels on which the CT projects, as a share of all usable pixels or of the CT's
-        whole projection, whichever is larger: a small bone in a wide picture and a picture of a part
-        of the thorax are both 1.
+        whole projection, whichever is larger: a small bone in a wide picture and a picture of part
+        of the thorax both have 1.
         """
         return torch.stack([view.overlap for view in self._views], 1)
 

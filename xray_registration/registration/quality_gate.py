@@ -60,7 +60,8 @@ def decide(evidence: Evidence, config: GateConfig) -> tuple[Reason, str]:
     if not correction_mm <= config.max_correction_mm:
         return Reason.FAR_FROM_START, (
             f"the pose is {correction_mm:.0f} mm from its start (1 rad as "
-            f"{evidence.rotation_scale_mm:.0f} mm); at most {config.max_correction_mm:.0f} mm is allowed"
+            f"{evidence.rotation_scale_mm:.0f} mm); at most "
+            f"{config.max_correction_mm:.0f} mm is allowed"
         )
     return Reason.ACCEPTED, f"similarity {similarity:.3f}, standard deviation {sigma:.2f} mm"
 
