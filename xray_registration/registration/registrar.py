@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 # Anatomy of this size is what the levels' lengths are stated for; smaller CTs get finer levels.
 _REFERENCE_EXTENT_MM = 250.0
 _SMALLEST_LENGTH_SCALE = 0.2
+# Two poses whose similarities differ by less are equally good.
+_SAME_SIMILARITY = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,15 +132,18 @@ class Registrar:
         final, at_start = similarities[0], similarities[1]
         covariance = self._covariance(minimum, int(place), finest.level)
         finite = bool(torch.isfinite(poses).all() and torch.isfinite(final).all())
-        # Nothing found that is better: the start is returned, and the gate hears of it.
-        improved = finite and float(final.mean()) >= float(at_start.mean())
-        if not improved:
+        # Nothing found that is better: the start is returned. The gate hears of it unless the two
+        # are equal but for rounding and noise: a start may well be the optimum (C-arm at rest).
+        gain = float(final.mean()) - float(at_start.mean())
+        better = finite and gain >= 0
+        improved = finite and gain >= -_SAME_SIMILARITY
+        if not better:
             poses, final = start, at_start
         evidence = Evidence(
             rig_from_ct=poses[0].numpy(),
             covariance=covariance,
             view_similarities=final.tolist(),
-            view_overlaps=judge.overlaps[0 if improved else 1].tolist(),
+            view_overlaps=judge.overlaps[0 if better else 1].tolist(),
             start_similarity=float(at_start.mean()),
             improved=improved,
             correction=se3.perturbation_between(start, poses, centre)[0].numpy(),
