@@ -35,7 +35,9 @@ setup(
     maintainer_email="maintainers@xray-registration.example",
     # Named, so that test/, training/ and benchmarks/ are not installed.
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", "**/*.json", "**/*.yaml", "**/*.html", "**/*.css", "**/*.cpp"]},
+    package_data={
+        NAME: ["py.typed", "**/*.json", "**/*.yaml", "**/*.html", "**/*.css", "**/*.cpp"]
+    },
     data_files=shared_files(),
     python_requires=">=3.10",
     # Only what rosdep cannot name is an extra; the rest comes from package.xml.
@@ -47,7 +49,8 @@ setup(
         "bags": ["rosbags"],
         "report": ["rich", "matplotlib"],
     },
-    zip_safe=True,
+    # Files of the package are opened by path.
+    zip_safe=False,
     entry_points={
         "console_scripts": [
             "xray-registration = xray_registration.cli:main",

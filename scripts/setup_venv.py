@@ -281,7 +281,7 @@ def install_package() -> None:
 
 
 def pip(log: str, *arguments: str) -> None:
-    """pip install with our constraints; build isolation would fetch unpinned build tools."""
+    """Run pip install with our constraints; build isolation would fetch unpinned build tools."""
     command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-input",
                "--no-build-isolation", "-c", str(CONSTRAINTS), *arguments]  # fmt: skip
     run(log, command)

@@ -29,6 +29,15 @@ os.environ["ROS_DOMAIN_ID"] = os.environ.get(
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.pop("ROS_STATIC_PEERS", None)
 os.environ.pop("ROS_LOCALHOST_ONLY", None)
+# The Cyclone DDS peer of some tests finds participants on the loopback interface one by one: there
+# is no multicast there, and Fast DDS does not leave it with LOCALHOST.
+os.environ["CYCLONEDDS_URI"] = (
+    "<CycloneDDS><Domain><General>"
+    '<Interfaces><NetworkInterface name="lo"/></Interfaces><AllowMulticast>false</AllowMulticast>'
+    "</General><Discovery><ParticipantIndex>auto</ParticipantIndex>"
+    "<MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>"
+    '<Peers><Peer address="127.0.0.1"/></Peers></Discovery></Domain></CycloneDDS>'
+)
 # Figures are drawn to files; no test may need a display.
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -39,9 +48,9 @@ def _repository_file(name: str) -> Path | None:
 
 
 if (_profile := _repository_file("config/fastdds_profile.xml")) is not None:
-    # Both names: Jazzy's Fast DDS 2 reads the second, Kilted's Fast DDS 3 the first.
-    os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(_profile)
-    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(_profile)
+    # Jazzy's Fast DDS 2 knows the old name only; newer ones warn about it.
+    _old = os.environ.get("ROS_DISTRO") == "jazzy"
+    os.environ[f"{'FASTRTPS' if _old else 'FASTDDS'}_DEFAULT_PROFILES_FILE"] = str(_profile)
 
 
 @pytest.fixture(autouse=True)
