@@ -54,9 +54,9 @@ def hu_for(axes: str = "LPS", shape_ijk: tuple[int, ...] = SHAPE_IJK) -> NDArray
 
 def sitk_image(array: NDArray[Any], affine: NDArray[Any], is_vector: bool = False) -> Any:
     """A SimpleITK image of [k, j, i] voxels with this LPS affine."""
-    import SimpleITK as sitk
+    import SimpleITK
 
-    image = sitk.GetImageFromArray(array, isVector=is_vector)
+    image = SimpleITK.GetImageFromArray(array, isVector=is_vector)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     image.SetSpacing([float(s) for s in spacing])
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
@@ -86,12 +86,12 @@ def write_volume(tmp_path: Path) -> Callable[..., Path]:
     def write(
         name: str, array: NDArray[Any] | None = None, affine: NDArray[Any] | None = None
     ) -> Path:
-        import SimpleITK as sitk
+        import SimpleITK
 
         array = hu_for() if array is None else array
         affine = affine_for("LPS", array.shape[::-1]) if affine is None else affine
         path = tmp_path / name
-        sitk.WriteImage(sitk_image(array, affine), str(path))
+        SimpleITK.WriteImage(sitk_image(array, affine), str(path))
         return path
 
     return write

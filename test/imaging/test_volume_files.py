@@ -7,7 +7,7 @@ import hashlib
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK
 
 from xray_registration.errors import InputError
 from xray_registration.imaging.volume import load_ct
@@ -31,7 +31,7 @@ def test_formats_and_axes(phantom, write_volume, name, axes):
 def test_itk_reordering_of_one_ct_changes_no_world_point(phantom, tmp_path, axes):
     image = phantom.sitk_image(phantom.hu_for("oblique"), phantom.affine_for("oblique"))
     path = tmp_path / "ct.nrrd"
-    sitk.WriteImage(sitk.DICOMOrient(image, axes), str(path))
+    SimpleITK.WriteImage(SimpleITK.DICOMOrient(image, axes), str(path))
     points = np.array(phantom.centre) + np.random.default_rng(1).uniform(-4, 4, (30, 3))
     np.testing.assert_allclose(load_ct(path).sample_hu(points), phantom.hu_at(points), atol=1e-2)
 
@@ -92,7 +92,7 @@ def test_nifti_2_is_refused_by_name(write_volume):
     data = bytearray(path.read_bytes())
     data[:4] = np.array([540], "<i4").tobytes()
     path.write_bytes(bytes(data))
-    with pytest.raises(InputError, match="NIfTI-2.*save it as NIfTI-1"):
+    with pytest.raises(InputError, match=r"NIfTI-2.*save it as NIfTI-1"):
         load_ct(path)
 
 
@@ -101,7 +101,7 @@ def test_nifti_colour_is_refused(phantom, write_volume):
     data = bytearray(path.read_bytes())
     data[70:74] = np.array([128, 24], "<i2").tobytes()  # RGB24
     path.write_bytes(bytes(data) + bytes(4000))
-    with pytest.raises(InputError, match="ct.nii: (3 values per voxel|NIfTI data type 128)"):
+    with pytest.raises(InputError, match=r"ct\.nii: (3 values per voxel|NIfTI data type 128)"):
         load_ct(path)
 
 
@@ -114,7 +114,7 @@ def test_padding_is_kept(phantom, write_volume):
 def test_trailing_axis_of_one_is_dropped(phantom, tmp_path):
     image = phantom.sitk_image(phantom.hu_for(), phantom.affine_for())
     path = tmp_path / "ct.nii.gz"
-    sitk.WriteImage(sitk.JoinSeries(image), str(path))
+    SimpleITK.WriteImage(SimpleITK.JoinSeries(image), str(path))
     ct = load_ct(path)
     assert ct.shape_ijk == phantom.shape_ijk
     np.testing.assert_allclose(ct.lps_from_index, phantom.affine_for(), atol=1e-4)
@@ -123,7 +123,7 @@ def test_trailing_axis_of_one_is_dropped(phantom, tmp_path):
 def test_four_dimensional_is_refused(phantom, tmp_path):
     image = phantom.sitk_image(phantom.hu_for(), phantom.affine_for())
     path = tmp_path / "ct.nii.gz"
-    sitk.WriteImage(sitk.JoinSeries([image, image]), str(path))
+    SimpleITK.WriteImage(SimpleITK.JoinSeries([image, image]), str(path))
     with pytest.raises(InputError, match=r"ct\.nii\.gz: 4-D data of size \[20, 16, 12, 2\]"):
         load_ct(path)
 
@@ -131,7 +131,7 @@ def test_four_dimensional_is_refused(phantom, tmp_path):
 def test_vector_voxels_are_refused(phantom, tmp_path):
     hu = np.stack([phantom.hu_for()] * 3, axis=-1)
     path = tmp_path / "ct.mha"
-    sitk.WriteImage(phantom.sitk_image(hu, phantom.affine_for(), is_vector=True), str(path))
+    SimpleITK.WriteImage(phantom.sitk_image(hu, phantom.affine_for(), is_vector=True), str(path))
     with pytest.raises(InputError, match="3 values per voxel"):
         load_ct(path)
 
@@ -223,7 +223,7 @@ def test_nifti_in_metres(write_volume):
 def test_spacing_in_metres(phantom, write_volume):
     affine = phantom.affine_for()
     affine[:3] *= 1e-3
-    with pytest.raises(InputError, match="spacing.*metres"):
+    with pytest.raises(InputError, match=r"spacing.*metres"):
         load_ct(write_volume("ct.mha", affine=affine))
 
 

@@ -222,7 +222,7 @@ def _whole_numbers(labels: NDArray[Any], source: str) -> NDArray[Any]:
                 f"{source}: {count} voxels are not whole numbers (e.g. {value:g}): this is no "
                 "label map, or it was resampled with interpolation. Use nearest neighbour."
             )
-    low, high = float(labels.min()), float(labels.max())
+    low, high = float(labels.min()) + 0.0, float(labels.max()) + 0.0  # no -0
     if low < 0 or high > _LARGEST_LABEL:
         raise InputError(
             f"{source}: labels run from {low:g} to {high:g}; expected 0 to {_LARGEST_LABEL}."

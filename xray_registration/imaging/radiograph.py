@@ -299,13 +299,14 @@ def _mask_automatically(
             usable[pixels] = False
 
     # Blades and the intensifier's rim absorb everything. Displays often blank them in black
-    # whatever the polarity, so with bright bone both ends of the scale are tried.
+    # whatever the polarity, so with bright bone both ends of the scale are tried, the physical
+    # one first.
     if kind == "attenuation":
         signals = [-values]
     elif bone_dark:
         signals = [values]
     else:
-        signals = [values, -values]
+        signals = [-values, values]
     for signal in signals:
         inside = open_field(signal, usable, logarithmic=kind == "intensity")
         if inside is not None:
