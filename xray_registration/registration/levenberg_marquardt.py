@@ -19,19 +19,26 @@ from torch import Tensor
 from xray_registration.registration.config import LevenbergMarquardtConfig
 from xray_registration.registration.robust import huber_cost_and_weight, robust_scale
 
-# poses (b, 4, 4) of the batch places (b,) -> residual (b, M), jacobian (b, 6, M), weight (b, M);
-# unusable pixels have weight 0
-Linearise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+# residual (b, M), jacobian (b, 6, M), weight (b, M); unusable pixels have weight 0
+Linearisation = tuple[Tensor, Tensor, Tensor]
+# poses (b, 4, 4) of the batch places (b,) -> the residual and its derivative there
+Linearise = Callable[[Tensor, Tensor], Linearisation]
 # poses (b, 4, 4), increments (b, 6) -> poses
 Retract = Callable[[Tensor, Tensor], Tensor]
 
 _GREATEST_DAMPING = 1e6
 _SMALLEST_DAMPING = 1e-7
 _SMALL_STEPS_TO_STOP = 3
+# with less damping than this, relative to the diagonal, a short step is the model's own
+_DAMPING_OF_A_SHORT_STEP = 1.0
 
 
 class Termination(str, Enum):
-    """Why an optimisation ended."""
+    """Why an optimisation ended.
+
+    STEP: the model's own step is short: a minimum. STALLED: only heavy damping made it short, or
+    the damping is at its limit, and still the cost does not fall.
+    """
 
     STEP = "step_below_tolerance"
     DECREASE = "decrease_below_tolerance"
@@ -46,9 +53,9 @@ class Minimum:
 
     Attributes:
         poses: (B, 4, 4) float64, the best that was seen.
-        cost: (B,) at ``poses``; each element with the robust scale of its own last step.
+        cost: (B,) at ``poses``; each element with the robust scale of its own residual.
         hessian: (B, 6, 6) J'WJ at ``poses``, per mm and rad.
-        variance: (B,) robust variance of a residual.
+        variance: (B,) robust variance of a residual at ``poses``.
         iterations: (B,) evaluations of residual and Jacobian.
         termination: one per start.
     """
@@ -63,11 +70,9 @@ class Minimum:
 
 @dataclass
 class _State:
-    """Linearisation at the accepted poses; all tensors have the batch first."""
+    """What is known at the accepted poses; CPU, float64, the batch first."""
 
     poses: Tensor
-    residual: Tensor
-    weight: Tensor
     scale: Tensor
     cost: Tensor
     hessian: Tensor
@@ -81,18 +86,22 @@ def minimise(
     max_iterations: int,
     config: LevenbergMarquardtConfig,
 ) -> Minimum:
-    """Run from every start (B, 4, 4) until each has ended on its own."""
+    """Run from every start (B, 4, 4) until each has ended on its own.
+
+    The small matrices live on the CPU in float64; residuals and Jacobians where ``linearise`` makes
+    them.
+    """
     batch = len(start)
-    everyone = torch.arange(batch)
-    units = start.new_tensor([1.0] * 3 + [1 / config.rotation_scale_mm] * 3, dtype=torch.float64)
+    units = torch.tensor([1.0] * 3 + [1 / config.rotation_scale_mm] * 3, dtype=torch.float64)
     # a copy: accepted poses are written into the state
-    state = _linearised(linearise, start.double().clone(), everyone, units, config)
+    poses = start.to("cpu", torch.float64).clone()
+    state = _normal_equations(poses, linearise(poses, torch.arange(batch)), units, config)
     damping = torch.full((batch,), config.initial_damping, dtype=torch.float64)
     growth = torch.full((batch,), 2.0, dtype=torch.float64)
     small = torch.zeros(batch, dtype=torch.long)
     iterations = torch.ones(batch, dtype=torch.long)
     ended: list[Termination | None] = [
-        None if bool(ok) else Termination.NOT_FINITE for ok in torch.isfinite(state.cost)
+        None if ok else Termination.NOT_FINITE for ok in _is_finite(state).tolist()
     ]
 
     while True:
@@ -105,24 +114,28 @@ def minimise(
         step, predicted = _step(state, active, damping, config)
         length = step.norm(dim=-1)
         poses = retract(state.poses[active], step * units)
-        trial = _linearised(linearise, poses, active, units, config, state.scale[active])
+        trial = linearise(poses, active)
         iterations[active] += 1
-        decrease = state.cost[active] - trial.cost
-        taken = torch.isfinite(trial.cost) & (decrease > 0)
+        # compared with the scale of the accepted pose: the same function on both sides
+        cost = _cost(trial, state.scale[active], config)
+        candidate = _normal_equations(poses, trial, units, config)
+        decrease = state.cost[active] - cost
+        taken = _is_finite(candidate) & torch.isfinite(cost) & (decrease > 0)
         gain = decrease / predicted.clamp_min(1e-300)
 
         relative = decrease / state.cost[active].clamp_min(1e-300)
-        _damp(damping, growth, active, taken, gain)
         is_small = taken & (relative < config.min_decrease)
         small[active] = torch.where(is_small, small[active] + 1, torch.zeros_like(small[active]))
-        _accept(state, trial, active, taken, config)
         for position, n in enumerate(active.tolist()):
             if length[position] < config.min_step_mm:
-                ended[n] = Termination.STEP
+                refused = not taken[position] and damping[n] > _DAMPING_OF_A_SHORT_STEP
+                ended[n] = Termination.STALLED if refused else Termination.STEP
             elif small[n] >= _SMALL_STEPS_TO_STOP:
                 ended[n] = Termination.DECREASE
-            elif damping[n] >= _GREATEST_DAMPING:
-                ended[n] = Termination.STALLED
+        _damp(damping, growth, active, taken, gain)
+        _accept(state, candidate, active, taken)
+        for n in active[damping[active] >= _GREATEST_DAMPING].tolist():
+            ended[n] = ended[n] or Termination.STALLED
 
     scale_out = 1 / units
     return Minimum(
@@ -135,23 +148,31 @@ def minimise(
     )
 
 
-def _linearised(
-    linearise: Linearise,
-    poses: Tensor,
-    places: Tensor,
-    units: Tensor,
-    config: LevenbergMarquardtConfig,
-    scale: Tensor | None = None,
+def _cost(linear: Linearisation, scale: Tensor, config: LevenbergMarquardtConfig) -> Tensor:
+    """Cost (B,) with a given robust scale (B,)."""
+    residual, _, weight = linear
+    cost, _ = huber_cost_and_weight(residual, weight, scale.to(residual.device), config.huber)
+    return cost.cpu()
+
+
+def _normal_equations(
+    poses: Tensor, linear: Linearisation, units: Tensor, config: LevenbergMarquardtConfig
 ) -> _State:
-    """Cost with the given robust scale; normal equations with it as well."""
-    residual, jacobian, weight = linearise(poses, places)
-    if scale is None:
-        scale = robust_scale(residual, weight)
+    """Everything with the robust scale of this very residual, so that the next step fits it."""
+    residual, jacobian, weight = linear
+    scale = robust_scale(residual, weight)
     cost, robust = huber_cost_and_weight(residual, weight, scale, config.huber)
     weighted = jacobian * robust[:, None]
-    hessian = (weighted @ jacobian.transpose(1, 2)).double() * units[:, None] * units
-    gradient = (weighted @ residual[:, :, None])[..., 0].double() * units
-    return _State(poses, residual, weight, scale, cost, hessian, gradient)
+    hessian = (weighted @ jacobian.transpose(1, 2)).to("cpu", torch.float64)
+    gradient = (weighted @ residual[:, :, None])[..., 0].to("cpu", torch.float64)
+    return _State(
+        poses, scale.cpu(), cost.cpu(), hessian * units[:, None] * units, gradient * units
+    )
+
+
+def _is_finite(state: _State) -> Tensor:
+    finite = torch.isfinite(state.cost) & torch.isfinite(state.gradient).all(-1)
+    return finite & torch.isfinite(state.hessian).flatten(1).all(-1)
 
 
 def _step(
@@ -180,17 +201,8 @@ def _damp(damping: Tensor, growth: Tensor, active: Tensor, taken: Tensor, gain: 
     growth[bad] *= 2.0
 
 
-def _accept(
-    state: _State, trial: _State, active: Tensor, taken: Tensor, config: LevenbergMarquardtConfig
-) -> None:
-    """Move the accepted elements of ``state`` to ``trial``, with a fresh robust scale."""
+def _accept(state: _State, candidate: _State, active: Tensor, taken: Tensor) -> None:
+    """Move the accepted elements of ``state`` to ``candidate``."""
     moved = active[taken]
-    if not len(moved):
-        return
-    for name in ("poses", "residual", "weight", "hessian", "gradient"):
-        getattr(state, name)[moved] = getattr(trial, name)[taken]
-    residual, weight = state.residual[moved], state.weight[moved]
-    scale = robust_scale(residual, weight)
-    cost, _ = huber_cost_and_weight(residual, weight, scale, config.huber)
-    state.scale[moved] = scale
-    state.cost[moved] = cost
+    for name in ("poses", "scale", "cost", "hessian", "gradient"):
+        getattr(state, name)[moved] = getattr(candidate, name)[taken]
