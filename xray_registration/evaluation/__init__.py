@@ -1,0 +1,1 @@
+"""How good the registration is: metrics, protocols, reports."""
