@@ -48,6 +48,8 @@ setup(
         "diffdrr": ["diffdrr", "torchio", "nibabel", "roma"],
         "bags": ["rosbags"],
         "report": ["rich", "matplotlib"],
+        # colcon test runs pytest when an extra of this name asks for it.
+        "test": ["pytest"],
     },
     # Files of the package are opened by path.
     zip_safe=False,
