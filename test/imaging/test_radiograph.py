@@ -106,7 +106,9 @@ def test_nan_pixels_are_refused_with_count_and_place(counts):
     raw = counts.astype(np.float32)
     raw[3, 7] = raw[5, 5] = np.nan
     raw[9, 9] = np.inf
-    with pytest.raises(InputError, match=r"cam0: 3 pixels are NaN.*row 3, column 7"):
+    with pytest.raises(
+        InputError, match=r"cam0: NaN or infinite values in 3 of 19200 pixels.*row 3, column 7"
+    ):
         make_radiograph(raw, "intensity", source="cam0")
 
 

@@ -120,7 +120,9 @@ def test_nan_in_a_file_is_refused_naming_it(tmp_path, counts):
     raw = counts.astype(np.float32)
     raw[1, 2] = np.nan
     np.save(tmp_path / "x.npy", raw)
-    with pytest.raises(InputError, match=r"x\.npy: 1 pixels are NaN.*row 1, column 2"):
+    with pytest.raises(
+        InputError, match=r"x\.npy: NaN or infinite values in 1 of 4800.*row 1, column 2"
+    ):
         load_radiograph(tmp_path / "x.npy", "intensity")
 
 
@@ -210,6 +212,20 @@ def test_dicom_frames(write_dicom, counts):
 def test_header_that_contradicts_the_kind(write_dicom, kind, attributes, message):
     with pytest.raises(InputError, match=message):
         load_radiograph(write_dicom(**attributes), kind)
+
+
+@pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000"])
+def test_compressed_dicom(tmp_path, counts, compressor):
+    """Lossless JPEG, usual for angiography, is one that pydicom alone cannot decode."""
+    import SimpleITK
+
+    path = tmp_path / "x.dcm"
+    writer = SimpleITK.ImageFileWriter()
+    writer.SetFileName(str(path))
+    writer.UseCompressionOn()
+    writer.SetCompressor(compressor)
+    writer.Execute(SimpleITK.GetImageFromArray(counts))
+    same(load_radiograph(path, "intensity"), counts)
 
 
 def test_dicom_without_pixels(write_dicom, tmp_path):

@@ -40,7 +40,7 @@ def open_field(
     """
     if not usable.any():
         return None
-    filled = np.where(usable, light, np.median(light[usable]))
+    filled = light if usable.all() else np.where(usable, light, np.median(light[usable]))
     factor = max(1, int(np.ceil(max(light.shape) / _WORK_SIDE_PX)))
     small = _block_mean(filled, factor)
     if min(small.shape) < 24:
@@ -72,8 +72,7 @@ def _field_outline(signal: NDArray[np.float64]) -> NDArray[np.float64] | None:
             continue
         sizes = np.bincount(pieces.ravel())
         sizes[0] = 0
-        field = ndimage.binary_fill_holes(pieces == int(sizes.argmax()))
-        assert field is not None
+        field = _without_holes(pieces == int(sizes.argmax()))
         if field.mean() < _SMALLEST_FIELD or field.mean() > 1.0 - _SMALLEST_OUTSIDE:
             continue
         rim = np.argwhere(field & ~ndimage.binary_erosion(field))[:, ::-1].astype(np.float64)
@@ -86,6 +85,18 @@ def _field_outline(signal: NDArray[np.float64]) -> NDArray[np.float64] | None:
         if _is_collimated(signal, field, planes, outline, dark + share * span, span):
             return planes
     return None
+
+
+def _without_holes(field: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Dark pieces that do not touch the image's border are anatomy, not blades."""
+    from scipy import ndimage
+
+    pieces, count = ndimage.label(~field)
+    border = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
+    outside = np.zeros(count + 1, dtype=np.bool_)
+    outside[border] = True
+    outside[0] = False
+    return ~outside[pieces]
 
 
 def _is_collimated(

@@ -117,13 +117,11 @@ def _read_dicom(path: Path, kind: str, frame: int) -> StoredPixels:
     try:
         stored = pixels.pixel_array(dataset, index=frame)
     except Exception as error:  # every decoder has exceptions of its own
-        raise InputError(
-            f"{path}: the DICOM pixels cannot be decoded ({error}). Expected an image that pydicom "
-            "can read; decompress it, or install the plug-in that the message names."
-        ) from error
-    if stored.ndim != 2:
-        return StoredPixels(stored)
-    values = pixels.apply_modality_lut(stored, dataset)
+        values = _with_gdcm(path, dataset, frame, str(error))
+    else:
+        if stored.ndim != 2:
+            return StoredPixels(stored)
+        values = pixels.apply_modality_lut(stored, dataset)
     signed = int(dataset.get("PixelRepresentation", 0)) == 1
     bits = int(dataset.get("BitsStored", 16))
     ends = [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1]
@@ -136,6 +134,21 @@ def _read_dicom(path: Path, kind: str, frame: int) -> StoredPixels:
         largest = slope * sum(ends) + 2 * intercept
     inverted = str(dataset.get("PhotometricInterpretation", "")) == "MONOCHROME1"
     return StoredPixels(values, white_is_zero=inverted, largest_value=largest)
+
+
+def _with_gdcm(path: Path, dataset: Any, frame: int, reason: str) -> NDArray[Any]:
+    """Rescaled pixels through ITK, which brings decoders that pydicom lacks (JPEG lossless, LS)."""
+    if dataset.file_meta.TransferSyntaxUID.is_compressed and "ModalityLUTSequence" not in dataset:
+        try:
+            values = _read_with_itk(path)
+        except InputError:
+            values = np.empty(0)
+        if values.ndim == 3 and values.shape[1:] == (dataset.Rows, dataset.Columns):
+            return np.asarray(values[frame])
+    raise InputError(
+        f"{path}: the DICOM pixels cannot be decoded ({reason}). Expected an image that pydicom or "
+        "ITK can read; decompress it first."
+    )
 
 
 def _check_relationship(path: Path, dataset: Any, kind: str) -> None:
