@@ -79,8 +79,8 @@ def check_finite(values: NDArray[np.float64], usable: NDArray[np.bool_], source:
     if count:
         row, column = (int(n) for n in np.argwhere(bad)[0])
         raise InputError(
-            f"{source}: NaN or infinite values in {count} of {values.size} pixels, the first at row "
-            f"{row}, column {column}. Correct them, or cover them with a mask."
+            f"{source}: NaN or infinite values in {count} of {values.size} pixels, the first at "
+            f"row {row}, column {column}. Correct them, or cover them with a mask."
         )
 
 
