@@ -63,8 +63,8 @@ def main() -> int:
 
 def build(interpreter: str) -> None:
     started = time.monotonic()
+    check_compiler(interpreter)
     ensure_venv(interpreter)
-    check_compiler()
     COMPLETE.unlink(missing_ok=True)
     gpu = gpu_seen()
     steps: list[tuple[str, str, list[Path], Callable[[], None]]] = [
@@ -141,21 +141,25 @@ def interpreter_version(path: str) -> tuple[int, int] | None:
     return int(major), int(minor)
 
 
-def check_compiler() -> None:
+def check_compiler(interpreter: str) -> None:
     """tf2_msgs is compiled: say so before anything big is downloaded."""
     missing = []
     if shutil.which(os.environ.get("CXX", "g++")) is None:
         missing.append("a C++ compiler (Debian, Ubuntu: apt-get install g++)")
-    header = Path(venv_path("include")) / "Python.h"
+    header = include_folder(interpreter) / "Python.h"
     if not header.is_file():
-        missing.append(f"{header} (Debian, Ubuntu: apt-get install {python_package('dev')})")
+        version = "{}.{}".format(*(interpreter_version(interpreter) or ()))
+        missing.append(f"{header} (Debian, Ubuntu: apt-get install python{version}-dev)")
     if missing:
         raise SetupError("missing to compile tf2_msgs:\n  - " + "\n  - ".join(missing))
 
 
-def python_package(suffix: str) -> str:
-    version = interpreter_version(str(PYTHON)) or sys.version_info[:2]
-    return f"python{version[0]}.{version[1]}-{suffix}"
+def include_folder(interpreter: str) -> Path:
+    """Where the headers of an interpreter are."""
+    code = "import sysconfig; print(sysconfig.get_paths()['include'])"
+    answer = subprocess.run([interpreter, "-c", code], env=clean_environment(), text=True,
+                            capture_output=True, check=True)  # fmt: skip
+    return Path(answer.stdout.strip())
 
 
 def gpu_seen() -> bool:
@@ -214,7 +218,8 @@ def install_torch(gpu: bool) -> None:
     try:
         pip("torch", first)
     except SetupError as error:
-        if "No matching distribution" not in str(error):
+        # pip says the same of an index that it cannot reach.
+        if "No matching distribution" not in str(error) or "connection" in str(error).lower():
             raise
     else:
         return
@@ -247,13 +252,13 @@ def repair_cmake_paths() -> None:
     """Replace include paths of the machine that built the ROS wheels by those of this one."""
     numpy = run("tf2_msgs", [str(PYTHON), "-c", "import numpy; print(numpy.get_include())"])
     replacements = (
-        (re.compile(r'/opt/python/[^;"\s]*/numpy/_core/include'), numpy.strip().splitlines()[-1]),
-        (re.compile(r'/opt/python/[^/;"\s]*/include/python3\.\d+'), venv_path("include")),
+        (r'/opt/python/[^;"\s]*/numpy/_core/include', numpy.strip().splitlines()[-1]),
+        (r'/opt/python/[^/;"\s]*/include/python3\.\d+', str(include_folder(str(PYTHON)))),
     )
     for path in (VENV / "share").rglob("*.cmake"):
         before = after = path.read_text(encoding="utf-8")
         for pattern, replacement in replacements:
-            after = pattern.sub(lambda _, text=replacement: text, after)
+            after = re.sub(pattern, replacement.replace("\\", r"\\"), after)
         if after != before:
             path.write_text(after, encoding="utf-8")
 
@@ -282,9 +287,22 @@ def install_package() -> None:
 
 def pip(log: str, *arguments: str) -> None:
     """Run pip install with our constraints; build isolation would fetch unpinned build tools."""
+    discard_half_installed()
     command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-input",
                "--no-build-isolation", "-c", str(CONSTRAINTS), *arguments]  # fmt: skip
     run(log, command)
+
+
+def discard_half_installed() -> None:
+    """Make pip forget what it was installing when it was killed.
+
+    It writes INSTALLER last and takes any package that has metadata for installed.
+    """
+    for site_packages in VENV.glob("lib/python3.*/site-packages"):
+        unfinished = [path for path in site_packages.glob("*.dist-info")
+                      if not (path / "INSTALLER").is_file()]  # fmt: skip
+        for path in [*unfinished, *site_packages.glob("~*")]:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def run(log: str, command: list[str]) -> str:
@@ -314,12 +332,6 @@ def clean_environment() -> dict[str, str]:
     for name in ("VIRTUAL_ENV", "AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH"):
         environment[name] = str(VENV)
     return environment
-
-
-def venv_path(name: str) -> str:
-    """An entry of sysconfig.get_paths() of the interpreter in .venv."""
-    code = f"import sysconfig; print(sysconfig.get_paths()[{name!r}])"
-    return run("checks", [str(PYTHON), "-c", code]).strip().splitlines()[-1]
 
 
 def present(names: tuple[str, ...]) -> list[str]:
