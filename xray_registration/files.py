@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from xray_registration.errors import InputError
@@ -16,18 +16,18 @@ def write_atomically(path: Path, content: bytes) -> None:
         InputError: the folder is missing or cannot be written; an older file is left as it was.
     """
     path = Path(path)
+    scratch = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}")
     try:
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        # not mkstemp: its private mode could only be widened by a umask that all threads share
+        handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
-        # mkstemp makes a private file; give it what an ordinary open() would have given
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(scratch).chmod(0o666 & ~umask)
-        Path(scratch).replace(path)
-    except OSError as error:
-        Path(scratch).unlink(missing_ok=True)
+        scratch.replace(path)
+    except BaseException as error:
+        scratch.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -83,6 +83,15 @@ class GateConfig:
     max_sigma_mm: float = 0.5
     max_correction_mm: float = 80.0
 
+    def __post_init__(self) -> None:
+        # written so that NaN, with which every comparison of the gate would pass, is refused
+        for name in ("min_similarity", "min_overlap"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}; expected 0 to 1.")
+        for name in ("max_sigma_mm", "max_correction_mm"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}; expected a positive length.")
+
 
 _DEFAULT_LEVELS = (
     Level(pixel_mm=5.0, spacing_mm=5.0, max_iterations=30),
@@ -126,6 +135,8 @@ class RegistrationConfig:
         """From plain values; what is absent keeps its default, what is unknown is refused."""
         values = _known(cls, data, source)
         if "levels" in values:
+            if not isinstance(values["levels"], (list, tuple)):
+                raise InputError(f"{source}: levels is {values['levels']!r}; expected a list.")
             values["levels"] = tuple(
                 _level(level, f"{source}: levels[{n}]") for n, level in enumerate(values["levels"])
             )

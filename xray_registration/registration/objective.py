@@ -14,13 +14,15 @@ from torch import Tensor
 from xray_registration.geometry import Camera, transform_points
 from xray_registration.imaging.pyramid import downsample
 from xray_registration.imaging.radiograph import Radiograph
+from xray_registration.imaging.volume import CTVolume
 from xray_registration.registration.view import View
-from xray_registration.rendering import AttenuationVolume, JosephProjector, Projector
+from xray_registration.rendering import AttenuationVolume, Projector
 from xray_registration.similarity import GradientResidual, GradientTarget
 from xray_registration.similarity.filters import dilated, eroded
 
 _OVERLAP_PX = 32
 _SMALLEST_WINDOW_PX = 16
+_CUT_RADIUS_MM = 7.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,9 +127,13 @@ class Objective:
         fixed = torch.from_numpy(np.array(radiograph.attenuation)).to(image)
         mask = torch.from_numpy(np.array(radiograph.mask)).to(image.device)
         target = self._residual.target(fixed, mask)
-        shown = dilated(image > 0, margin_px)
+        covered = image > 0
+        shown = dilated(covered, margin_px)
         if cut is not None:
-            shown &= ~dilated(cut.image(poses, camera) > 0, 1)
+            passed = cut.image(poses, camera) > 0
+            # beside the CT's shadow the picture shows air, but beyond a cut it shows patient
+            beyond = dilated(passed, margin_px + 1) & ~covered
+            shown &= ~(dilated(passed, self._residual.reach_px) | beyond)
         rotation = camera_from_rig[:3, :3]
         return _LevelView(
             camera=camera,
@@ -170,31 +176,41 @@ class Objective:
         return torch.maximum(of_picture, of_ct)
 
 
-def cut_faces(volume: AttenuationVolume, tissue_per_mm: float = 0.01) -> AttenuationVolume | None:
+def cut_faces(
+    volume: AttenuationVolume, ends: NDArray[np.bool_] | None = None, tissue_per_mm: float = 0.01
+) -> AttenuationVolume | None:
     """Where the CT's grid ends inside the body: tissue on the outermost voxels of the grid.
 
     Such voxels keep mu = 1, everything else is 0. None when the body ends inside the grid.
-    ``tissue_per_mm``: half of water; skin that just touches the border does not count.
+
+    Args:
+        volume: at the CT's own resolution: blocks filled up with air would hide a cut.
+        ends: (3, 2) bool, which faces (i, j, k; first and last) are the CT's own and not a crop
+            to what attenuates, where the back on the couch looks like a cut; None for all.
+        tissue_per_mm: half of water; skin that just touches the border does not count.
     """
     tissue = volume.mu_per_mm > tissue_per_mm
-    inner = torch.zeros_like(tissue)
-    inner[1:-1, 1:-1, 1:-1] = True
-    # a face counts where it is cut through the body, not where a few voxels touch it
     plate = torch.zeros_like(tissue)
-    for axis in range(3):
+    # a face counts where it is cut through the body, not where a few voxels touch it
+    radius = [round(_CUT_RADIUS_MM / spacing) for spacing in volume.spacing_mm[::-1]]
+    for axis in range(3):  # k, j, i
+        down, across = radius[:axis] + radius[axis + 1 :]
         for end in (0, -1):
-            face = tissue.select(axis, end)
-            plate.select(axis, end)[:] |= eroded(face, 2)
-    plate &= ~inner
+            if ends is None or ends[2 - axis, end]:
+                face = eroded(tissue.select(axis, end), (down, across))
+                plate.select(axis, end).logical_or_(face)
     if not bool(plate.any()):
         return None
     return AttenuationVolume(plate.to(volume.mu_per_mm.dtype), volume.lps_from_index)
 
 
-def cut_projector(volume: AttenuationVolume) -> JosephProjector | None:
-    """Projector of :func:`cut_faces`; its picture is above 0 on the rays that pass a cut face."""
-    faces = cut_faces(volume)
-    return None if faces is None else JosephProjector(faces)
+def ends_of(ct: CTVolume, volume: AttenuationVolume) -> NDArray[np.bool_]:
+    """(3, 2) bool: the faces (i, j, k; first, last) that ``volume``, a crop of it, shares with
+    the CT's grid.
+    """
+    first = np.round(ct.index_of_lps(volume.lps_from_index[:3, 3]))
+    last = first + volume.shape_ijk
+    return np.stack((first <= 0, last >= np.array(ct.shape_ijk)), axis=1)
 
 
 def level_width(camera: Camera, depth_mm: float, pixel_mm: float) -> int:

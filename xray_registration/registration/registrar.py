@@ -18,7 +18,7 @@ from xray_registration.imaging.labels import LabelMap
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.registration.config import Level, RegistrationConfig
 from xray_registration.registration.levenberg_marquardt import Minimum, Termination, minimise
-from xray_registration.registration.objective import Objective, cut_projector
+from xray_registration.registration.objective import Objective, cut_faces, ends_of
 from xray_registration.registration.quality_gate import Evidence, decide
 from xray_registration.registration.result import Reason, RegistrationResult
 from xray_registration.registration.view import View
@@ -78,7 +78,8 @@ class Registrar:
             np.clip(extent / _REFERENCE_EXTENT_MM, _SMALLEST_LENGTH_SCALE, 1.0)
         )
         self._corners_lps_mm = _corners(finest)
-        self._levels = [self._prepared(level, finest) for level in self.config.levels]
+        cut = cut_faces(finest, ends_of(ct, finest))
+        self._levels = [self._prepared(level, finest, cut) for level in self.config.levels]
 
     def register(self, views: Sequence[View], rig_from_ct_start: ArrayLike) -> RegistrationResult:
         """Find the pose of the CT in the rig that explains all views together.
@@ -161,7 +162,7 @@ class Registrar:
             start_similarity=float(at_start.mean()),
             view_similarities=tuple(final.tolist()),
             covariance=covariance,
-            isocentre_lps_mm=self.isocentre_lps_mm,
+            isocentre_lps_mm=self.isocentre_lps_mm.copy(),
             iterations=iterations,
             termination=minimum.termination[int(place)] if finite else Termination.NOT_FINITE,
             seconds=time.perf_counter() - began,
@@ -181,14 +182,20 @@ class Registrar:
             margin_mm=4 * prepared.pixel_mm,
         )
 
-    def _prepared(self, level: Level, finest: AttenuationVolume) -> _PreparedLevel:
+    def _prepared(
+        self, level: Level, finest: AttenuationVolume, cut: AttenuationVolume | None
+    ) -> _PreparedLevel:
         spacing = level.spacing_mm * self._length_scale
-        volume = finest.coarsened(finest.factors_for(spacing)).to(self.device)
+
+        def projector(volume: AttenuationVolume) -> JosephProjector:
+            coarse = volume.coarsened(volume.factors_for(spacing)).to(self.device)
+            return JosephProjector(coarse, self.isocentre_lps_mm)
+
         return _PreparedLevel(
             level=level,
             pixel_mm=level.pixel_mm * self._length_scale,
-            projector=JosephProjector(volume, self.isocentre_lps_mm),
-            cut=cut_projector(volume),
+            projector=projector(finest),
+            cut=None if cut is None else projector(cut),
         )
 
     def _covariance(self, minimum: Minimum, place: int, level: Level) -> NDArray[np.float64]:
@@ -219,7 +226,10 @@ class Registrar:
             raise InputError(
                 f"rig_from_ct_start has shape {matrices.shape}; expected (4, 4) or (S, 4, 4)."
             )
-        rigid = np.stack([check_rigid(matrix, "rig_from_ct_start") for matrix in matrices])
+        names = [f"rig_from_ct_start[{n}]" for n in range(len(matrices))]
+        if len(matrices) == 1:
+            names = ["rig_from_ct_start"]
+        rigid = np.stack([check_rigid(m, name) for m, name in zip(matrices, names, strict=True)])
         for matrix in rigid:
             self._check_in_view(views, matrix)
         return torch.from_numpy(rigid)

@@ -37,13 +37,19 @@ def derivatives(images: Tensor) -> Tensor:
     ).mul_(0.5)
 
 
-def eroded(mask: Tensor, radius_px: int) -> Tensor:
-    """The pixels (H, W) bool whose square neighbourhood of that radius is all True."""
-    if radius_px <= 0:
+def eroded(mask: Tensor, radius_px: int | tuple[int, int]) -> Tensor:
+    """The pixels (H, W) bool whose neighbourhood of that radius (or two: H, W) is all True.
+
+    The neighbourhood is a rectangle; it ends at the image's border.
+    """
+    down, across = (radius_px, radius_px) if isinstance(radius_px, int) else radius_px
+    if max(down, across) <= 0:
         return mask
-    size = 2 * radius_px + 1
     holes = (~mask).to(torch.float32)[None, None]
-    return F.max_pool2d(holes, size, 1, radius_px)[0, 0] < 0.5
+    size = (2 * down + 1, 2 * across + 1)
+    # in two passes: the cost grows with the radius, not with its square
+    rows = F.max_pool2d(holes, (size[0], 1), 1, (down, 0))
+    return F.max_pool2d(rows, (1, size[1]), 1, (0, across))[0, 0] < 0.5
 
 
 def dilated(mask: Tensor, radius_px: int) -> Tensor:
@@ -52,4 +58,5 @@ def dilated(mask: Tensor, radius_px: int) -> Tensor:
         return mask
     size = 2 * radius_px + 1
     flat = mask.reshape(-1, 1, *mask.shape[-2:]).to(torch.float32)
-    return (F.max_pool2d(flat, size, 1, radius_px) > 0.5).view(mask.shape)
+    rows = F.max_pool2d(flat, (size, 1), 1, (radius_px, 0))
+    return (F.max_pool2d(rows, (1, size), 1, (0, radius_px)) > 0.5).view(mask.shape)

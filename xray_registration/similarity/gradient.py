@@ -54,10 +54,14 @@ class GradientResidual:
         if not (self.smoothing_px >= 0 and self.window_px > 0 and self.floor > 0):
             raise InputError(f"{self}: expected smoothing >= 0, window > 0 and floor > 0.")
 
+    @property
+    def reach_px(self) -> int:
+        """How far from a pixel that must not count its neighbours do not count either."""
+        return 1 + round(self.smoothing_px)
+
     def target(self, fixed: Tensor, mask: Tensor) -> GradientTarget:
         """Prepare the fixed picture (H, W) with its mask (H, W) bool, True = usable."""
-        reach = 1 + round(self.smoothing_px)
-        usable = eroded(mask, reach).to(fixed.dtype)
+        usable = eroded(mask, self.reach_px).to(fixed.dtype)
         drawn_from = None if bool(mask.all()) else mask.to(fixed.dtype)
         gradient = self._gradient(fixed[None], drawn_from)
         normalised = gradient / self._root(gradient, usable)[:, None]
