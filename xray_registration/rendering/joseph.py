@@ -15,6 +15,7 @@ from xray_registration.errors import InputError
 from xray_registration.geometry import Camera
 from xray_registration.rendering import joseph_torch, native_kernel
 from xray_registration.rendering.attenuation_volume import AttenuationVolume
+from xray_registration.rendering.joseph_sums import centre_slice
 from xray_registration.rendering.projector import PoseGradient, Projector, checked_poses
 from xray_registration.rendering.ray_geometry import (
     Layout,
@@ -47,7 +48,8 @@ class JosephProjector(Projector):
 
         Args:
             volume: mu; its device and precision are those of the images. A volume that requires a
-                gradient gets one from :meth:`image`.
+                gradient gets one from images and from Jacobians, of any order (both are linear in
+                it).
             isocentre_lps_mm: centre of rotations (3,); the centre of the grid when None.
             backend: "native" (compiled, CPU, float32), "torch", or "auto": native where it can be
                 had and the volume is float32 on the CPU without a gradient.
@@ -77,15 +79,9 @@ class JosephProjector(Projector):
     ) -> Tensor:
         poses = checked_poses(camera_from_ct)
         if torch.is_grad_enabled() and poses.requires_grad:
-            with torch.no_grad():
-                image, jacobian = self.image_and_jacobian(poses, camera, sampling_axes)
-            if self.volume.mu_per_mm.requires_grad:
-                image = self._render(poses, camera, sampling_axes, jacobian=False)[0]
-            centre = torch.from_numpy(self.isocentre_lps_mm)
-            with_pose: Tensor = PoseGradient.apply(poses, image, jacobian, centre.to(poses.device))
-            if self.volume.mu_per_mm.requires_grad:
-                # PoseGradient passes nothing to its image argument: the volume's way is the other
-                return with_pose + (image - image.detach())
+            image, jacobian = self.image_and_jacobian(poses, camera, sampling_axes)
+            centre = torch.from_numpy(self.isocentre_lps_mm).to(poses.device)
+            with_pose: Tensor = PoseGradient.apply(poses, image, jacobian, centre)
             return with_pose
         return self._render(poses, camera, sampling_axes, jacobian=False)[0]
 
@@ -137,7 +133,7 @@ class JosephProjector(Projector):
         derivative = torch.empty(batch, 6, height, width) if jacobian else None
         for layout, places in groups.items():
             counts, mu_per_count = self._padded(layout)
-            middle = joseph_torch.centre_slice((counts.shape[1],))
+            middle = centre_slice((counts.shape[1],))
             packed = np.stack([_packed(geometries[p], mu_per_count, middle) for p in places])
             native_kernel.project(
                 counts,

@@ -1,8 +1,7 @@
 """Joseph projection in plain torch: any device, any precision, gradients to the volume as well.
 
-Each slice across the stepping axis is one image of a batch for ``grid_sampler_2d``: one sample per
-ray and slice. The sampler's own backward with respect to the grid is the in-slice gradient of mu at
-the very samples of the picture, so image and Jacobian come from one pass over them.
+The arithmetic of the compiled kernel (``joseph_kernel.cpp``); the sums over the slices, where the
+time goes, are in ``joseph_sums``.
 """
 
 from __future__ import annotations
@@ -14,19 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
+from xray_registration.rendering.joseph_sums import (
+    centre_slice,
+    ray_sums,
+    ray_sums_and_moments,
+)
 from xray_registration.rendering.ray_geometry import Layout, RayGeometry
-
-# samples per call of the sampler: bounds the memory, and fits a core's cache on CPUs
-_SAMPLES_CPU = 1 << 18
-_SAMPLES_CUDA = 1 << 26
-_BILINEAR, _ZEROS, _ALIGN_CORNERS = 0, 0, True
 
 
 @dataclass(frozen=True)
 class _Rays:
-    """Rays of views that share a layout; V views of H x W pixels, N = V H W rays."""
+    """Rays of views that share a layout: V views of H x W pixels."""
 
     ray: Tensor  # (V, H, W, 3), z = 1
     inverse_along: Tensor  # (V, H, W), 1 / d_along
@@ -40,48 +38,22 @@ def arranged(mu_per_mm: Tensor, layout: Layout) -> Tensor:
     return mu_per_mm.permute([2 - axis for axis in layout]).contiguous()
 
 
-def centre_slice(shape: Sequence[int]) -> float:
-    """The slice that moments are taken about."""
-    return (shape[0] - 1) / 2
-
-
 def image(slices: Tensor, geometries: Sequence[RayGeometry], size: tuple[int, int]) -> Tensor:
-    """Line integrals (V, H, W); ``slices`` [along, across, fast] may require a gradient."""
+    """Line integrals (V, H, W); differentiable in ``slices`` [along, across, fast]."""
     rays = _rays(slices, geometries, size)
-    differentiable = torch.is_grad_enabled() and slices.requires_grad
-    total = torch.zeros_like(rays.step_mm)
-    for begin, end in _chunks(slices, rays):
-        if differentiable:
-            # the samples are drawn again in the backward pass instead of being kept
-            part = checkpoint(_slab_sum, slices[begin:end], rays, begin, len(slices),
-                              use_reentrant=False)  # fmt: skip
-        else:
-            part = _slab_sum(slices[begin:end], rays, begin, len(slices))
-        total = total + part
-    return total * rays.step_mm
+    total = ray_sums(slices, *_in_sampler_units(rays, slices.shape))
+    return total.view_as(rays.step_mm) * rays.step_mm
 
 
-@torch.no_grad()
 def image_and_jacobian(
     slices: Tensor, geometries: Sequence[RayGeometry], size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Line integrals (V, H, W) and their derivative (V, 6, H, W); see ``projector``."""
+    """Line integrals (V, H, W) and their derivative (V, 6, H, W); see ``projector``.
+
+    Both are differentiable in ``slices``.
+    """
     rays = _rays(slices, geometries, size)
-    count = rays.step_mm.numel()
-    total = slices.new_zeros(count)
-    # rows: sum of gradients, sum of (slice - centre) x gradients; columns: (fast, across) per ray
-    moments = slices.new_zeros(2, 2 * count)
-    for begin, end in _chunks(slices, rays):
-        slab = slices[begin:end, None]
-        offsets = _offsets(slices, begin, end)
-        grid = _grid(rays, offsets, slices.shape)
-        values = torch.grid_sampler_2d(slab, grid, _BILINEAR, _ZEROS, _ALIGN_CORNERS)
-        total += values.view(end - begin, count).sum(0)
-        _, gradient = torch.ops.aten.grid_sampler_2d_backward(
-            torch.ones_like(values), slab, grid, _BILINEAR, _ZEROS, _ALIGN_CORNERS, [False, True]
-        )
-        weights = torch.stack([torch.ones_like(offsets), offsets])
-        moments += weights @ gradient.view(end - begin, 2 * count)
+    total, moments = ray_sums_and_moments(slices, *_in_sampler_units(rays, slices.shape))
     picture = total.view_as(rays.step_mm) * rays.step_mm
     return picture, _jacobian(picture, moments, rays, slices.shape, geometries)
 
@@ -112,36 +84,15 @@ def _rays(slices: Tensor, geometries: Sequence[RayGeometry], size: tuple[int, in
     return _Rays(*(value.to(slices.dtype) for value in values))
 
 
-def _chunks(slices: Tensor, rays: _Rays) -> list[tuple[int, int]]:
-    samples = _SAMPLES_CUDA if slices.is_cuda else _SAMPLES_CPU
-    chunk = max(1, samples // rays.step_mm.numel())
-    return [(k, min(k + chunk, len(slices))) for k in range(0, len(slices), chunk)]
-
-
-def _offsets(slices: Tensor, begin: int, end: int) -> Tensor:
-    index = torch.arange(begin, end, dtype=slices.dtype, device=slices.device)
-    return index - centre_slice(slices.shape)
-
-
-def _grid(rays: _Rays, offsets: Tensor, shape: Sequence[int]) -> Tensor:
-    """Sampler coordinates (K, V H, W, 2) in [-1, 1]; ``offsets``: slices from the centre."""
+def _in_sampler_units(rays: _Rays, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """``centre`` and ``slope`` of all rays, (V H W, 2), where the grid's ends are -1 and 1."""
     scale = _sampler_scale(rays.slope, shape)
-    slope, centre = rays.slope * scale, rays.centre * scale - 1
-    grid = torch.addcmul(centre, offsets.view(-1, 1, 1, 1, 1), slope)
-    return grid.flatten(1, 2)
+    return (rays.centre * scale - 1).flatten(0, 2), (rays.slope * scale).flatten(0, 2)
 
 
 def _sampler_scale(like: Tensor, shape: Sequence[int]) -> Tensor:
     """Sampler units per voxel along (fast, across)."""
     return like.new_tensor([2 / (shape[2] - 1), 2 / (shape[1] - 1)])
-
-
-def _slab_sum(slab: Tensor, rays: _Rays, begin: int, depth: int) -> Tensor:
-    offsets = torch.arange(begin, begin + len(slab), dtype=slab.dtype, device=slab.device)
-    shape = (depth, *slab.shape[1:])
-    grid = _grid(rays, offsets - centre_slice(shape), shape)
-    values = torch.grid_sampler_2d(slab[:, None], grid, _BILINEAR, _ZEROS, _ALIGN_CORNERS)
-    return values.view(len(slab), *rays.step_mm.shape).sum(0)
 
 
 def _jacobian(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,30 +88,32 @@ class PoseGradient(torch.autograd.Function):
     (G_R, G_t) is sought with <G, dT> = g . xi for every tangent dT of the increment, which is
     dR = [w] R and dt = v - w x (R c) with c the isocentre. G_t = g_v and
     G_R = [g_w + (R c) x g_v]_x R / 2 satisfy it, since tr([h]^T [w]) = 2 h . w.
+
+    With ``create_graph=True`` the pose gradient is itself differentiable in what the loss does with
+    the image (an encoder's weights) and in the volume; the Jacobian counts as independent of the
+    pose (its derivative, the image's second one, is not computed).
     """
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx,
-        camera_from_ct: Tensor,
-        image: Tensor,
-        jacobian: Tensor,
-        isocentre: Tensor,
+        ctx: Any, camera_from_ct: Tensor, image: Tensor, jacobian: Tensor, isocentre: Tensor
     ) -> Tensor:
         ctx.save_for_backward(camera_from_ct, jacobian, isocentre)
         return image.clone()
 
     @staticmethod
-    def backward(
-        ctx: torch.autograd.function.FunctionCtx, grad_image: Tensor
-    ) -> tuple[Tensor, None, None, None]:
-        camera_from_ct, jacobian, isocentre = ctx.saved_tensors  # type: ignore[attr-defined]
-        grad_xi = torch.einsum("bhw,bqhw->bq", grad_image, jacobian).to(camera_from_ct)
-        rotation = camera_from_ct[:, :3, :3]
-        lever = rotation @ isocentre.to(camera_from_ct)
+    def backward(ctx: Any, grad_image: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        """To the pose, and unchanged to the image, whose own graph may lead to the volume."""
+        camera_from_ct, jacobian, isocentre = ctx.saved_tensors
+        to_image = grad_image if ctx.needs_input_grad[1] else None
+        if not ctx.needs_input_grad[0]:
+            return None, to_image, None, None
+        poses = camera_from_ct.detach()
+        grad_xi = torch.einsum("bhw,bqhw->bq", grad_image, jacobian).to(poses)
+        rotation = poses[:, :3, :3]
+        lever = rotation @ isocentre.to(poses)
         axis = grad_xi[:, 3:] + torch.linalg.cross(lever, grad_xi[:, :3])
-        gradient = torch.zeros_like(camera_from_ct)
         # cross(axis, column) for each column of R
-        gradient[:, :3, :3] = torch.linalg.cross(axis[:, :, None], rotation, dim=1) / 2
-        gradient[:, :3, 3] = grad_xi[:, :3]
-        return gradient, None, None, None
+        grad_rotation = torch.linalg.cross(axis[:, :, None], rotation, dim=1) / 2
+        top = torch.cat((grad_rotation, grad_xi[:, :3, None]), -1)
+        return torch.cat((top, torch.zeros_like(top[:, :1])), 1), to_image, None, None
