@@ -90,7 +90,7 @@ def test_covariance_about_child_by_monte_carlo() -> None:
 
 
 def test_covariance_is_exact_for_increments() -> None:
-    """An increment about the isocentre and its adjoint image about the child's origin are one motion."""
+    """An increment and its adjoint image about the child's origin are one motion."""
     pose = torch.from_numpy(_pose())
     xi = torch.tensor([3.0, -2.0, 5.0, 0.3, -0.2, 0.5], dtype=torch.float64)
     about_isocentre = se3.left_increment(pose, xi, torch.from_numpy(ISOCENTRE_LPS_MM))

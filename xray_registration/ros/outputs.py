@@ -9,6 +9,7 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
+from xray_registration.imaging.volume import CTVolume
 from xray_registration.ros.conversions import array_to_image
 from xray_registration.ros.frame_processor import FrameProcessor
 from xray_registration.ros.frame_report import FrameReport
@@ -45,20 +46,22 @@ class Outputs:
             )
         )
 
-    def publish_result(self, report: FrameReport, settings: RegistrationSettings) -> None:
+    def publish_result(
+        self, report: FrameReport, settings: RegistrationSettings, ct: CTVolume
+    ) -> None:
         """~/result of every image, as JSON."""
         record = {
-            **report.to_dict(settings.ct_axes),
+            **report.to_dict(settings.ct_axes, ct),
             "child_frame_id": settings.child_frame_id,
         }
         self._result.publish(String(data=json.dumps(record, allow_nan=False)))
 
     def draw_overlay(
-        self, report: FrameReport, processor: FrameProcessor | None, settings: RegistrationSettings
+        self, report: FrameReport, processor: FrameProcessor, settings: RegistrationSettings
     ) -> Image | None:
         """The overlay of a decoded image; None when nobody wants it or no picture."""
         wanted = settings.overlay_always or self._overlay.get_subscription_count() > 0
-        if not wanted or report.shot is None or processor is None:
+        if not wanted or report.shot is None:
             return None
         result, shot = report.result, report.shot
         canvas = draw(

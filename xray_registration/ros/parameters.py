@@ -11,10 +11,12 @@ import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,
@@ -28,7 +30,7 @@ from xray_registration.errors import InputError
 
 Value = bool | int | float | str | tuple[float, ...]
 
-#: default of a list that is not given ([] itself would be declared as a list of bytes)
+#: default of a list that is not given
 NOT_GIVEN: tuple[float, ...] = ()
 
 
@@ -78,6 +80,8 @@ class ParameterSpec:
         Raises:
             InputError: not one of the choices, or not finite.
         """
+        if value is None:
+            value = NOT_GIVEN
         if isinstance(value, (list, tuple, array.array, np.ndarray)):
             value = tuple(float(v) for v in value)
         if self.choices and value not in self.choices:
@@ -99,9 +103,10 @@ def declare(node: Node, specs: Sequence[ParameterSpec]) -> dict[str, Value]:
     """
     values: dict[str, Value] = {}
     for spec in specs:
-        default = (
-            array.array("d", spec.default) if isinstance(spec.default, tuple) else spec.default
-        )
+        default: Any = spec.default
+        if isinstance(default, tuple):
+            # rclpy takes an empty list for a list of bytes: declare the type, without a value.
+            default = array.array("d", default) if default else Parameter.Type.DOUBLE_ARRAY
         parameter = node.declare_parameter(spec.name, default, spec.descriptor())
         values[spec.name] = spec.check(parameter.value)
     return values
@@ -160,6 +165,16 @@ class ParameterGuard:
         return SetParametersResult(successful=True)
 
 
+def number(values: Mapping[str, Value], name: str) -> float:
+    """A float parameter."""
+    return float(values[name])  # type: ignore[arg-type]
+
+
+def integer(values: Mapping[str, Value], name: str) -> int:
+    """An integer parameter."""
+    return int(values[name])  # type: ignore[arg-type]
+
+
 def numbers(values: Mapping[str, Value], name: str, count: int) -> npt.NDArray[np.float64] | None:
     """A list parameter as an array, None when it is not given.
 
@@ -184,7 +199,7 @@ def positive_or_none(values: Mapping[str, Value], name: str) -> float | None:
     Raises:
         InputError: negative.
     """
-    value = float(values[name])  # type: ignore[arg-type]
+    value = number(values, name)
     if value < 0.0:
         raise InputError(f"parameter '{name}' is {value}; a positive number, or 0 for not given")
     return value or None
@@ -193,3 +208,21 @@ def positive_or_none(values: Mapping[str, Value], name: str) -> float | None:
 def names(values: Mapping[str, Value], name: str) -> tuple[str, ...]:
     """A comma-separated string parameter as a tuple of stripped, non-empty names."""
     return tuple(part.strip() for part in str(values[name]).split(",") if part.strip())
+
+
+def yaml_mapping(values: Mapping[str, Value], name: str) -> dict[str, Any]:
+    """The content of the YAML file that a string parameter names; {} when it is empty.
+
+    Raises:
+        InputError: the file cannot be read, or holds no mapping.
+    """
+    if not values[name]:
+        return {}
+    path = Path(str(values[name])).expanduser()
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"parameter '{name}': {path} cannot be read as YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"parameter '{name}': {path} holds {data!r}; expected a mapping")
+    return data

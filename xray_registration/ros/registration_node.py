@@ -60,15 +60,7 @@ class RegistrationNode(LifecycleNode):
             InputError: parameters that cannot be used.
             MissingDependencyError: no tf2_msgs.
         """
-        super().__init__("registration_node", **kwargs)
-        values = declare(self, SPECS)
-        self._settings: RegistrationSettings = build_settings(values)
-        self._guard = ParameterGuard(
-            SPECS, values, build_settings, lambda: self._processor is not None, self._take_settings
-        )
-        self.add_on_set_parameters_callback(self._guard)
-
-        self._broadcaster = make_broadcaster(self)
+        # Before the base class: rclpy destroys a node also when its constructor has failed.
         self._processor: FrameProcessor | None = None
         self._outputs: Outputs | None = None
         self._worker: NewestItemWorker[Frame] | None = None
@@ -81,6 +73,15 @@ class RegistrationNode(LifecycleNode):
         self._publish_lock = threading.Lock()
         self._is_active = False
 
+        super().__init__("registration_node", **kwargs)
+        values = declare(self, SPECS)
+        self._settings: RegistrationSettings = build_settings(values)
+        self._guard = ParameterGuard(
+            SPECS, values, build_settings, lambda: self._processor is not None, self._take_settings
+        )
+        self.add_on_set_parameters_callback(self._guard)
+
+        self._broadcaster = make_broadcaster(self)
         self._monitor = Monitor(self.get_fully_qualified_name())
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Wall time: diagnostics go on while a simulation's clock stands still.
@@ -278,8 +279,8 @@ class RegistrationNode(LifecycleNode):
         """Publish what became of an image, unless the node was deactivated meanwhile."""
         settings = self._settings
         with self._publish_lock:
-            outputs = self._outputs
-            if not self._is_active or outputs is None:
+            outputs, processor = self._outputs, self._processor
+            if not self._is_active or outputs is None or processor is None:
                 return
             outputs.publish_pose(report, settings)
             latency_s = time.monotonic() - report.frame.received_s
@@ -290,10 +291,10 @@ class RegistrationNode(LifecycleNode):
                 report.message,
                 {**report.values(), "latency_s": latency_s, "image_age_s": age_s},
             )
-            outputs.publish_result(report, settings)
+            outputs.publish_result(report, settings, processor.ct)
             self._publish_diagnostics()
         self._log(report)
-        overlay = outputs.draw_overlay(report, self._processor, settings)
+        overlay = outputs.draw_overlay(report, processor, settings)
         if overlay is not None:
             with self._publish_lock:
                 if self._is_active:

@@ -7,6 +7,21 @@ from xray_registration.ros.parameters import NOT_GIVEN, ParameterSpec, When
 from xray_registration.ros.qos import RELIABILITIES
 
 _GATE = GateConfig()
+# Field of GateConfig, upper end of its range, meaning.
+_GATE_LIMITS = (
+    ("min_similarity", 1.0, "Gradient correlation below which a pose is rejected."),
+    ("min_overlap", 1.0, "Overlap of CT and picture below which a pose is rejected."),
+    (
+        "max_sigma_mm",
+        1000.0,
+        "Largest predicted standard deviation of a target that is accepted.",
+    ),
+    (
+        "max_correction_mm",
+        10000.0,
+        "How far from its start a pose may end; turning the anatomy's edge counts like moving it.",
+    ),
+)
 
 SPECS: tuple[ParameterSpec, ...] = (
     ParameterSpec(
@@ -66,29 +81,16 @@ SPECS: tuple[ParameterSpec, ...] = (
         "YAML with levels, optimiser, energy_kev (see RegistrationConfig); empty = the defaults.",
         When.CONFIGURE,
     ),
-    ParameterSpec(
-        "gate.min_similarity",
-        _GATE.min_similarity,
-        "Gradient correlation below which a pose is rejected.",
-        When.CONFIGURE,
-        minimum=-1.0,
-        maximum=1.0,
-    ),
-    ParameterSpec(
-        "gate.min_overlap",
-        _GATE.min_overlap,
-        "Share of the usable picture that the CT must cover.",
-        When.CONFIGURE,
-        minimum=0.0,
-        maximum=1.0,
-    ),
-    ParameterSpec(
-        "gate.max_sigma_mm",
-        _GATE.max_sigma_mm,
-        "Largest predicted standard deviation of a target that is accepted.",
-        When.CONFIGURE,
-        minimum=0.0,
-        maximum=1000.0,
+    *(
+        ParameterSpec(
+            f"gate.{name}",
+            float(getattr(_GATE, name)),
+            description,
+            When.CONFIGURE,
+            minimum=0.0,
+            maximum=maximum,
+        )
+        for name, maximum, description in _GATE_LIMITS
     ),
     # --- the image ---
     ParameterSpec(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, cast
+from dataclasses import dataclass, fields, replace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from xray_registration.errors import InputError
 from xray_registration.geometry import se3
@@ -18,7 +16,16 @@ from xray_registration.geometry.frames import lps_from_ct_axes, to_lps
 from xray_registration.geometry.positioner import PositionerPose, camera_from_positioner
 from xray_registration.imaging.radiograph import Kind, Polarity
 from xray_registration.registration import GateConfig, RegistrationConfig
-from xray_registration.ros.parameters import Value, names, numbers, positive_or_none
+from xray_registration.ros.parameters import (
+    Value,
+    integer,
+    names,
+    number,
+    numbers,
+    positive_or_none,
+    yaml_mapping,
+)
+from xray_registration.ros.patient import PatientSettings
 
 Matrix = npt.NDArray[np.float64]
 
@@ -52,11 +59,8 @@ class RegistrationSettings:
     """All parameters of the node, checked; lengths in mm, CT coordinates in LPS."""
 
     autostart: bool
-    ct_path: str
-    label_map_path: str
+    patient: PatientSettings
     ct_axes: str
-    isocentre_labels: tuple[str, ...]
-    isocentre_lps_mm: Matrix | None
     device: str
     config: RegistrationConfig
     threads: int
@@ -98,9 +102,6 @@ def build_settings(values: Mapping[str, Value]) -> RegistrationSettings:
         InputError: values that are wrong or do not fit together, naming the parameter.
     """
     ct_axes = str(values["ct_axes"])
-    labels = names(values, "isocentre.labels")
-    if labels and not values["label_map_path"]:
-        raise InputError("parameter 'isocentre.labels' is given but 'label_map_path' is empty")
     kind, polarity = str(values["image.kind"]), str(values["image.polarity"])
     if kind == "display" and not polarity:
         raise InputError(
@@ -132,14 +133,11 @@ def build_settings(values: Mapping[str, Value]) -> RegistrationSettings:
         )
     return RegistrationSettings(
         autostart=bool(values["autostart"]),
-        ct_path=str(values["ct_path"]),
-        label_map_path=str(values["label_map_path"]),
+        patient=patient_settings(values, ct_axes),
         ct_axes=ct_axes,
-        isocentre_labels=labels,
-        isocentre_lps_mm=point_lps(values, "isocentre.point_mm", ct_axes),
         device=str(values["device"]),
         config=_config(values),
-        threads=_integer(values, "threads"),
+        threads=integer(values, "threads"),
         image_kind=cast(Kind, kind),
         image_i0=i0,
         image_polarity=cast(Polarity, polarity) if polarity else None,
@@ -154,15 +152,29 @@ def build_settings(values: Mapping[str, Value]) -> RegistrationSettings:
         principal_point_px=_pair(values, "camera.principal_point_px"),
         start=_start(values, ct_axes),
         use_previous=bool(values["start.use_previous"]),
-        max_rejects=_integer(values, "start.max_rejects"),
+        max_rejects=integer(values, "start.max_rejects"),
         child_frame_id=str(values["child_frame_id"]),
         parent_frame_id=str(values["parent_frame_id"]),
         tf_broadcast=bool(values["tf_broadcast"]),
         overlay_always=bool(values["overlay.always"]),
         overlay_labels=names(values, "overlay.labels"),
-        diagnostics_period_s=_number(values, "diagnostics.period_s"),
+        diagnostics_period_s=number(values, "diagnostics.period_s"),
         qos_reliability=str(values["qos.reliability"]),
-        qos_depth=_integer(values, "qos.depth"),
+        qos_depth=integer(values, "qos.depth"),
+    )
+
+
+def patient_settings(values: Mapping[str, Value], ct_axes: str) -> PatientSettings:
+    """The parameters that name the patient, the same for both nodes.
+
+    Raises:
+        InputError: see ``PatientSettings``.
+    """
+    return PatientSettings(
+        ct_path=str(values["ct_path"]),
+        label_map_path=str(values["label_map_path"]),
+        isocentre_labels=names(values, "isocentre.labels"),
+        isocentre_lps_mm=point_lps(values, "isocentre.point_mm", ct_axes),
     )
 
 
@@ -176,72 +188,54 @@ def point_lps(values: Mapping[str, Value], name: str, ct_axes: str) -> Matrix | 
 
 def _config(values: Mapping[str, Value]) -> RegistrationConfig:
     path = str(values["registration_config_path"])
-    data: dict[str, Any] = {}
-    if path:
-        data = _yaml_mapping(Path(path).expanduser())
-        if "gate" in data:
-            raise InputError(
-                f"{path}: has a section 'gate'; in a node the gate is given by the parameters gate.*"
-            )
+    data = yaml_mapping(values, "registration_config_path")
+    if "gate" in data:
+        raise InputError(
+            f"{path}: has a section 'gate'; a node takes that from the parameters gate.*"
+        )
     config = RegistrationConfig.from_dict(data, source=path or "default")
     gate = GateConfig(
-        min_similarity=_number(values, "gate.min_similarity"),
-        min_overlap=_number(values, "gate.min_overlap"),
-        max_sigma_mm=_number(values, "gate.max_sigma_mm"),
+        **{field.name: number(values, f"gate.{field.name}") for field in fields(GateConfig)}
     )
     return replace(config, gate=gate)
 
 
-def _yaml_mapping(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(
-            f"parameter 'registration_config_path': {path} cannot be read as YAML: {error}"
-        ) from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: holds {data!r}; expected a mapping with levels, optimiser, ...")
-    return data
-
-
 def _start(values: Mapping[str, Value], ct_axes: str) -> Matrix | CArmStart | None:
-    source = values["start.source"]
-    if source == "matrix":
-        matrix = _required(values, "start.matrix", 16, source).reshape(4, 4)
-        return to_lps(se3.check_rigid(matrix, "parameter 'start.matrix'"), ct_axes)
-    if source == "pose":
-        translation_m = _required(values, "start.pose.translation_m", 3, source)
-        quaternion = _required(values, "start.pose.quaternion_xyzw", 4, source)
-        pose = matrix_from_transform(translation_m, quaternion, "parameters 'start.pose'")
-        return to_lps(pose, ct_axes)
+    # What is given is checked even when it is not the chosen source.
+    starts = {"matrix": _start_matrix(values), "pose": _start_pose(values)}
+    source = str(values["start.source"])
+    if source in starts:
+        start = starts[source]
+        if start is None:
+            needed = {"matrix": "'start.matrix'", "pose": "'start.pose.*' (both)"}[source]
+            raise InputError(f"parameter {needed} is not given; start.source '{source}' needs it")
+        return to_lps(start, ct_axes)
     if source == "carm":
         return CArmStart(
-            primary_deg=_number(values, "start.carm.primary_deg"),
-            secondary_deg=_number(values, "start.carm.secondary_deg"),
-            roll_deg=_number(values, "start.carm.roll_deg"),
-            source_isocentre_mm=_number(values, "start.carm.source_isocentre_mm"),
+            primary_deg=number(values, "start.carm.primary_deg"),
+            secondary_deg=number(values, "start.carm.secondary_deg"),
+            roll_deg=number(values, "start.carm.roll_deg"),
+            source_isocentre_mm=number(values, "start.carm.source_isocentre_mm"),
             isocentre_lps_mm=point_lps(values, "start.carm.isocentre_mm", ct_axes),
         )
     return None
 
 
-def _required(values: Mapping[str, Value], name: str, count: int, source: Value) -> Matrix:
-    array = numbers(values, name, count)
-    if array is None:
-        raise InputError(
-            f"parameter '{name}' is not given; start.source '{source}' needs its {count} numbers"
-        )
-    return array
+def _start_matrix(values: Mapping[str, Value]) -> Matrix | None:
+    matrix = numbers(values, "start.matrix", 16)
+    if matrix is None:
+        return None
+    return se3.check_rigid(matrix.reshape(4, 4), "parameter 'start.matrix'")
+
+
+def _start_pose(values: Mapping[str, Value]) -> Matrix | None:
+    translation_m = numbers(values, "start.pose.translation_m", 3)
+    quaternion = numbers(values, "start.pose.quaternion_xyzw", 4)
+    if translation_m is None or quaternion is None:
+        return None
+    return matrix_from_transform(translation_m, quaternion, "parameters 'start.pose'")
 
 
 def _pair(values: Mapping[str, Value], name: str) -> tuple[float, float] | None:
     array = numbers(values, name, 2)
     return None if array is None else (float(array[0]), float(array[1]))
-
-
-def _number(values: Mapping[str, Value], name: str) -> float:
-    return float(values[name])  # type: ignore[arg-type]
-
-
-def _integer(values: Mapping[str, Value], name: str) -> int:
-    return int(values[name])  # type: ignore[arg-type]
