@@ -63,13 +63,13 @@ class GradientResidual:
         """Prepare the fixed picture (H, W) with its mask (H, W) bool, True = usable."""
         usable = eroded(mask, self.reach_px).to(fixed.dtype)
         drawn_from = None if bool(mask.all()) else mask.to(fixed.dtype)
-        gradient = self._gradient(fixed[None], drawn_from)
+        gradient = self._gradient(fixed[None], drawn_from, usable)
         normalised = gradient / self._root(gradient, usable)[:, None]
-        return GradientTarget(normalised[0] * usable, usable, usable, drawn_from)
+        return GradientTarget(normalised[0], usable, usable, drawn_from)
 
     def __call__(self, moving: Tensor, target: GradientTarget) -> Tensor:
-        """Residual (B, 2, H, W) of moving pictures (B, H, W); not weighted."""
-        gradient = self._gradient(moving, target.mask)
+        """Residual (B, 2, H, W) of moving pictures (B, H, W); 0 where masked, else unweighted."""
+        gradient = self._gradient(moving, target.mask, target.usable)
         return gradient / self._root(gradient, target.usable)[:, None] - target.normalised
 
     def with_jacobian(
@@ -83,7 +83,7 @@ class GradientResidual:
         """
         batch, columns, height, width = jacobian.shape
         stack = torch.cat((moving[:, None], jacobian), 1).view(-1, height, width)
-        gradients = self._gradient(stack, target.mask)
+        gradients = self._gradient(stack, target.mask, target.usable)
         gradients = gradients.view(batch, columns + 1, 2, height, width)
         gradient, changes = gradients[:, 0], gradients[:, 1:]
         root = self._root(gradient, target.usable)
@@ -98,7 +98,7 @@ class GradientResidual:
 
     def correlation(self, moving: Tensor, target: GradientTarget, weight: Tensor) -> Tensor:
         """Gradient correlation (B,) in -1..1 over the pixels weighted by ``weight`` (B, H, W)."""
-        gradient = self._gradient(moving, target.mask)
+        gradient = self._gradient(moving, target.mask, target.usable)
         normalised = gradient / self._root(gradient, target.usable)[:, None]
         weights = (weight * target.weight)[:, None]
         both = (weights * normalised * target.normalised).sum((1, 2, 3))
@@ -106,16 +106,16 @@ class GradientResidual:
         fixed_norm = (weights * target.normalised**2).sum((1, 2, 3))
         return both / (moving_norm * fixed_norm).sqrt().clamp_min(1e-12)
 
-    def _gradient(self, images: Tensor, mask: Tensor | None) -> Tensor:
+    def _gradient(self, images: Tensor, mask: Tensor | None, usable: Tensor) -> Tensor:
         """Derivatives (N, 2, H, W) of smoothed images; nothing under the mask comes through.
 
         The smoothing is a mean over the pixels of the mask only, in the fixed picture and in the
-        moving one alike, so the collimator's edge is no gradient.
+        moving one alike, so the collimator's edge is no gradient. 0 where not usable.
         """
         if mask is None:
             return derivatives(blurred(images, self.smoothing_px))
         share = blurred(mask[None], self.smoothing_px).clamp_min(1e-3)
-        return derivatives(blurred(images * mask, self.smoothing_px) / share)
+        return derivatives(blurred(images * mask, self.smoothing_px) / share) * usable
 
     def _root(self, gradient: Tensor, usable: Tensor) -> Tensor:
         """Local root mean square (B, H, W) of gradients (B, 2, H, W)."""
