@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -61,7 +62,8 @@ class Level:
     residual: GradientResidual = _DEFAULT_RESIDUAL
 
     def __post_init__(self) -> None:
-        if not (self.pixel_mm > 0 and self.spacing_mm > 0 and self.max_iterations >= 1):
+        lengths_ok = 0 < self.pixel_mm < math.inf and 0 < self.spacing_mm < math.inf
+        if not (lengths_ok and self.max_iterations >= 1):
             raise InputError(f"{self}: expected positive lengths and at least one iteration.")
 
 

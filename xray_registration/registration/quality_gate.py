@@ -28,11 +28,12 @@ class Evidence:
 
 def decide(evidence: Evidence, config: GateConfig) -> tuple[Reason, str]:
     """The decision and a sentence for a person."""
-    similarity = min(evidence.view_similarities)
+    # numpy's minimum, not Python's: that one passes over a NaN
+    similarity = float(np.min(evidence.view_similarities))
     if not (np.isfinite(evidence.rig_from_ct).all() and np.isfinite(similarity)):
         return Reason.NOT_FINITE, "the pose or the similarity is not a finite number"
-    overlap = min(evidence.view_overlaps)
-    if overlap < config.min_overlap:
+    overlap = float(np.min(evidence.view_overlaps))
+    if not overlap >= config.min_overlap:  # so that NaN does not pass
         return Reason.LOW_OVERLAP, (
             f"CT and picture overlap by {100 * overlap:.0f} %; at least "
             f"{100 * config.min_overlap:.0f} % is needed"
@@ -71,4 +72,5 @@ def largest_sigma_mm(covariance: NDArray[np.float64], rotation_scale_mm: float) 
     if not np.isfinite(covariance).all():
         return float("inf")
     units = np.array([1.0] * 3 + [rotation_scale_mm] * 3)
-    return float(np.sqrt(np.linalg.eigvalsh(covariance * units[:, None] * units)[-1]))
+    largest = float(np.linalg.eigvalsh(covariance * units[:, None] * units)[-1])
+    return largest**0.5 if largest >= 0 else float("inf")
