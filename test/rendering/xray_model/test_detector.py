@@ -181,7 +181,7 @@ def test_display_is_monotone_and_uses_its_range(scale: str, polarity: str) -> No
     intensity = np.linspace(200.0, 50000.0, 10000, dtype=np.float32).reshape(100, 100)
     config = DisplayConfig(scales=(scale,), polarity=polarity)  # type: ignore[arg-type]
     picture, found, drawn = display_picture(
-        intensity, np.ones((100, 100), bool), config, np.random.default_rng(2)
+        intensity, np.ones((100, 100), bool), flat(1.0, 100), config, np.random.default_rng(2)
     )
     steps = np.diff(picture.ravel().astype(int))
     assert found == polarity
@@ -196,7 +196,8 @@ def test_display_draws_differ_by_seed_only() -> None:
     mask = np.ones((50, 50), bool)
 
     def draw(seed: int) -> np.ndarray:
-        return display_picture(intensity, mask, DisplayConfig(), np.random.default_rng(seed))[0]
+        rng = np.random.default_rng(seed)
+        return display_picture(intensity, mask, flat(1.0, 50), DisplayConfig(), rng)[0]
 
     np.testing.assert_array_equal(draw(1), draw(1))
     assert (draw(1) != draw(2)).any()

@@ -157,6 +157,8 @@ def test_round_intensifier(water_cube: CTVolume, look: Look, camera: Camera) -> 
     assert not picture.mask[0, 0]
     assert picture.mask[24, 32]
     assert picture.image[0, 0] == 0
+    shown = replace(config, display=DisplayConfig(polarity="bone_bright"))
+    assert XrayModel(water_cube, shown).render(look(), camera, 1).image[0, 0] == 0
 
 
 def test_instruments_darken_and_overlap_by_material(

@@ -174,3 +174,9 @@ def test_unknown_back_end(blob: MarchVolume, look: Look, camera: Camera) -> None
         path_integrals_g_per_cm2(blob, look(), camera, 0.5, backend="vulkan")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="torch"):
         path_integrals_g_per_cm2(blob, look(), camera, 0.5, backend="numba", device="cuda")
+
+
+def test_volumes_beyond_32_bit_offsets_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xray_registration.rendering.xray_model.ray_marcher._LARGEST_SIZE", 100)
+    with pytest.raises(InputError, match="Crop it"):
+        MarchVolume.from_density(np.ones((4, 4, 4, 2), np.float32), np.eye(4))

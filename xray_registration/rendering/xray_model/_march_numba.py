@@ -8,6 +8,7 @@ fork (OpenMP), and a ROS node does both.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -18,6 +19,19 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 _TILE = 64  # columns marched together: the voxels that a tile crosses stay in the L2 cache
+
+
+def _compiled(function: Any) -> Any:
+    """numba.njit, with the machine code kept on disk where there is a folder to keep it in."""
+    options = {
+        "nogil": True,
+        "error_model": "numpy",
+        "fastmath": {"contract", "reassoc", "nsz"},
+    }
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # installed read-only and no home: compile in every process
+        return numba.njit(**options)(function)
 
 
 @intrinsic
@@ -112,7 +126,7 @@ def _sum_samples(  # type: ignore[no-untyped-def]
     return signature, codegen
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@_compiled
 def march_rows(
     density: NDArray[np.float32],
     occupied: NDArray[np.uint8],
@@ -218,7 +232,7 @@ def march_rows(
                 out[v, u, 1] = total_1 * scale
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@_compiled
 def _parts_to_exit(origin: float, delta: float, brick: int, brick_shift: int) -> float:
     """How many steps of ``delta`` from ``origin`` reach the far face of ``brick`` along one
     axis.

@@ -13,6 +13,7 @@ from xray_registration.rendering.xray_model.config import DisplayConfig
 def display_picture(
     intensity: NDArray[np.float32],
     field_mask: NDArray[np.bool_],
+    circle: NDArray[np.float32],
     config: DisplayConfig,
     random: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], Literal["bone_dark", "bone_bright"], dict[str, Any]]:
@@ -20,7 +21,8 @@ def display_picture(
 
     Args:
         intensity: (H, W) detected signal, bone dark.
-        field_mask: pixels of the open field; the window is set from them.
+        field_mask: (H, W) pixels of the open field; the window is set from them.
+        circle: (H, W) share 0..1 inside a round intensifier; the rest is black in either polarity.
         config: ranges to draw from.
         random: source of the draws.
     """
@@ -47,7 +49,7 @@ def display_picture(
     if steepness > 0.1:
         ends = 1.0 / (1.0 + np.exp(steepness * np.array([0.5, -0.5])))
         grey = (1.0 / (1.0 + np.exp(-steepness * (grey - 0.5))) - ends[0]) / (ends[1] - ends[0])
-    picture = np.rint(255.0 * np.clip(grey, 0.0, 1.0)).astype(np.uint8)
+    picture = np.rint(255.0 * np.clip(grey, 0.0, 1.0) * circle).astype(np.uint8)
     drawn = {
         "low_percentile": low,
         "high_percentile": high,

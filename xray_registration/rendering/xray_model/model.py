@@ -221,7 +221,7 @@ class XrayModel:
                 metadata,
             )
         picture, polarity, drawn = display_picture(
-            counts, mask, config.display, np.random.default_rng(display_stream)
+            counts, mask, circle, config.display, np.random.default_rng(display_stream)
         )
         metadata["display"] = drawn
         return SimulatedXray(picture, "display", None, polarity, mask, attenuation, metadata)

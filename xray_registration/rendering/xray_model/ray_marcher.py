@@ -24,6 +24,7 @@ Backend = Literal["auto", "numba", "torch"]
 
 _BRICK_SHIFT: Final = 3  # bricks of 8^3 voxel cells: a ray jumps over those that hold only air
 _ROWS_PER_TASK: Final = 16
+_LARGEST_SIZE: Final = 2_000_000_000  # offsets into the densities are 32 bit
 _TORCH_SAMPLES: Final = 1 << 21  # samples that the torch back end holds at once
 
 
@@ -52,6 +53,11 @@ class MarchVolume:
         if density.ndim != 4 or density.shape[3] != 2:
             raise InputError(f"density has shape {density.shape}; expected (Z, Y, X, 2)")
         slices, begin = _content_box(density)
+        if density[slices].size > _LARGEST_SIZE:
+            raise InputError(
+                f"the CT holds {density[slices].size // 2:,} voxels of tissue; accepted: up to "
+                f"{_LARGEST_SIZE // 2:,}. Crop it or resample it"
+            )
         padded = np.pad(density[slices], ((1, 1), (1, 1), (1, 1), (0, 0)), mode="edge")
         affine = np.array(lps_from_index, dtype=np.float64)
         affine[:3, 3] += affine[:3, :3] @ (np.array(begin[::-1], dtype=np.float64) - 1.0)
