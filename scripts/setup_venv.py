@@ -45,11 +45,13 @@ class SetupError(Exception):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build or continue .venv.")
-    parser.add_argument("--python", help="interpreter to build from (default: a supported one)")
+    parser.add_argument(
+        "--python", help="interpreter to build from (default: .venv's, or a supported one)"
+    )
     arguments = parser.parse_args()
     try:
         check_platform()
-        interpreter = find_interpreter(arguments.python)
+        interpreter = find_interpreter(arguments.python or existing_interpreter())
         with exclusive():
             build(interpreter)
     except SetupError as error:
@@ -128,6 +130,16 @@ def find_interpreter(wanted: str | None) -> str:
         f"need Python 3.10 to 3.13; python3 is {platform.python_version()} and PATH has no other. "
         "Install one and run: make venv PYTHON=/path/to/python3.12"
     )
+
+
+def existing_interpreter() -> str | None:
+    """What a usable .venv was made from: it stays with its Python whatever python3 is today."""
+    if interpreter_version(str(PYTHON)) not in SUPPORTED:
+        return None
+    code = "import sys; print(sys._base_executable)"
+    answer = subprocess.run([str(PYTHON), "-c", code], env=clean_environment(), text=True,
+                            capture_output=True, check=True)  # fmt: skip
+    return answer.stdout.strip()
 
 
 def interpreter_version(path: str) -> tuple[int, int] | None:
