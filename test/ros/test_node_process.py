@@ -93,6 +93,25 @@ def test_a_peer_that_is_not_rclpy_receives_tf(
         assert "Traceback" not in output
 
 
+def test_ctrl_c_ends_the_simulator_while_it_renders(
+    scene: Any, tmp_path: Path, ros_environment: dict[str, str]
+) -> None:
+    values = {"ct_path": str(scene.ct_path), "cache_dir": str(tmp_path / "cache")}
+    parameters = tmp_path / "simulator.yaml"
+    parameters.write_text(yaml.safe_dump({"carm_simulator": {"ros__parameters": values}}))
+    module = "xray_registration.ros.carm_simulator"
+    command = [sys.executable, "-m", module, "--ros-args", "--params-file", str(parameters)]
+    with _process(command, ros_environment) as simulator:
+        assert simulator.stdout is not None
+        assert any("1024 x 1024" in line for line in simulator.stdout)
+        simulator.send_signal(signal.SIGINT)
+        output = simulator.communicate(timeout=60)[0]
+        assert simulator.returncode == 0, output
+        assert "Traceback" not in output
+    # Whatever was kept is whole.
+    assert not list((tmp_path / "cache").glob("*/.*"))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -174,7 +174,7 @@ def test_rejected_images_leave_tf_silent(scene: Any, peer: Any, make_node: MakeN
 
 
 def test_geometry_and_start_from_parameters(scene: Any, peer: Any, make_node: MakeNode) -> None:
-    """No camera_info; C-arm angles a little off; attenuation image; RAS; own frame names."""
+    """No camera_info, no labels; C-arm angles a little off; attenuation image; RAS; own frames."""
     ras = np.diag([-1.0, -1.0, 1.0, 1.0])
     make_node(
         use_camera_info=False,
@@ -184,11 +184,14 @@ def test_geometry_and_start_from_parameters(scene: Any, peer: Any, make_node: Ma
         start__carm__primary_deg=12.0,
         start__carm__secondary_deg=4.0,
         start__carm__source_isocentre_mm=725.0,
+        start__carm__isocentre_mm=(np.diag(ras)[:3] * scene.isocentre_lps_mm).tolist(),
         image__kind="attenuation",
         image__i0=0.0,
         ct_axes="ras",
         parent_frame_id="carm",
         child_frame_id="ct",
+        label_map_path="",
+        isocentre__labels="",
     )
     peer.wait_for_subscribers(camera_info=False)
     lines = -np.log(scene.raw / 40000.0).astype(np.float32)
@@ -199,6 +202,11 @@ def test_geometry_and_start_from_parameters(scene: Any, peer: Any, make_node: Ma
     assert (edge.header.frame_id, edge.child_frame_id) == ("carm", "ct")
     wire = matrix_from_transform_message(edge.transform, "lps", "/tf")
     assert scene.mtre_mm(wire @ ras) < 2.0
+    # Without labels the overlay shows the edges of the CT's bone.
+    overlay = peer.spin_until(lambda: peer.overlays and peer.overlays[-1], "an overlay")
+    picture = np.frombuffer(overlay.data, np.uint8).reshape(overlay.height, overlay.width, 3)
+    coloured = (picture.max(2).astype(int) - picture.min(2)) > 60
+    assert 200 < coloured.sum() < 0.3 * coloured.size
 
 
 def test_newest_image_wins(scene: Any, peer: Any, make_node: MakeNode) -> None:

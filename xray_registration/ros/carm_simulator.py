@@ -7,6 +7,7 @@ image's optical frame on ``ground_truth/pose``, which no registration node reads
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -75,9 +76,7 @@ class CArmSimulator(Node):
         self._poses = settings.sweep.poses(isocentre)
         patient = {
             "ct": ct.sha256,
-            "labels": None
-            if labels is None
-            else hashlib.sha256(labels.labels.tobytes()).hexdigest(),
+            "labels": labels and hashlib.sha256(labels.labels.tobytes()).hexdigest(),
             "xray": settings.xray.to_dict(),
         }
         plan = SweepPlan(self._poses, settings.camera, settings.seed, patient)
@@ -108,10 +107,13 @@ class CArmSimulator(Node):
         self.create_timer(_TICK_S, self._tick, clock=steady)
         self.create_timer(1.0, self._publish_diagnostics, clock=steady)
 
+    def stop_rendering(self, timeout_s: float = 0.5) -> bool:
+        """Render no further frame; True when none is being rendered any more."""
+        return self._sweep is None or self._sweep.stop(timeout_s)
+
     def destroy_node(self) -> None:
         """Stop rendering first."""
-        if self._sweep is not None:
-            self._sweep.stop()
+        self.stop_rendering()
         super().destroy_node()
 
     def frame_index(self, number: int) -> int | None:
@@ -216,6 +218,7 @@ class CArmSimulator(Node):
 def main(args: list[str] | None = None) -> int:
     """Console entry: 0 on a normal end, 2 on parameters or files that cannot be used."""
     node: CArmSimulator | None = None
+    is_rendering = False
     try:
         rclpy.init(args=args)
         node = CArmSimulator()
@@ -228,8 +231,15 @@ def main(args: list[str] | None = None) -> int:
         return 2
     finally:
         if node is not None:
+            is_rendering = not node.stop_rendering()
             node.destroy_node()
         rclpy.try_shutdown()
+    if is_rendering:
+        # Python waits at its end for the renderer's thread pool, seconds that nobody has after
+        # Ctrl-C. Nothing is lost: frames are written atomically.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     return 0
 
 

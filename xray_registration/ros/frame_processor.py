@@ -15,12 +15,13 @@ import torch
 from sensor_msgs.msg import CameraInfo, Image
 
 from xray_registration.errors import InputError
+from xray_registration.evaluation.bone_edges import BoneRenderer
+from xray_registration.evaluation.overlay import Structures, draw
 from xray_registration.geometry.camera import Camera
 from xray_registration.imaging.radiograph import Radiograph, make_radiograph
 from xray_registration.imaging.undistort import undistort
 from xray_registration.registration import Registrar, RegistrationResult, View
 from xray_registration.ros.conversions import camera_from_message, image_to_array
-from xray_registration.ros.overlay import Structures
 from xray_registration.ros.patient import given_isocentre_lps_mm, load_patient
 from xray_registration.ros.registration_settings import RegistrationSettings
 
@@ -64,9 +65,12 @@ class FrameProcessor:
             isocentre_lps_mm=given_isocentre_lps_mm(settings.patient, self.labels),
         )
         self._threads = settings.threads
-        self.structures = (
+        self._device = settings.device
+        self._structures = (
             None if self.labels is None else Structures(self.labels, settings.overlay_labels)
         )
+        # Only drawn without a label map; made by the first overlay.
+        self._bones: BoneRenderer | None = None
 
     @property
     def isocentre_lps_mm(self) -> Matrix:
@@ -113,6 +117,25 @@ class FrameProcessor:
             torch.set_num_threads(self._threads)
         views = [View(shot.radiograph, shot.camera)]
         return self.registrar.register(views, camera_from_ct_start)
+
+    def overlay(
+        self, shot: Shot, camera_from_ct: Matrix | None, accepted: bool, caption: str
+    ) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) RGB: named structures on the radiograph; without labels the bone's edges."""
+        edges = None
+        if camera_from_ct is not None and self._structures is None:
+            if self._bones is None:
+                self._bones = BoneRenderer(self.ct, device=self._device)
+            edges = self._bones.edges(camera_from_ct, shot.camera)
+        return draw(
+            shot.radiograph,
+            shot.camera,
+            camera_from_ct,
+            self._structures,
+            accepted=accepted,
+            caption=caption,
+            edges=edges,
+        )
 
 
 def _camera_from_info(

@@ -13,7 +13,6 @@ from xray_registration.imaging.volume import CTVolume
 from xray_registration.ros.conversions import array_to_image
 from xray_registration.ros.frame_processor import FrameProcessor
 from xray_registration.ros.frame_report import FrameReport
-from xray_registration.ros.overlay import draw
 from xray_registration.ros.pose_messages import pose_with_covariance_stamped, transform_stamped
 from xray_registration.ros.qos import LATCHED
 from xray_registration.ros.registration_settings import RegistrationSettings
@@ -64,11 +63,9 @@ class Outputs:
         if not wanted or report.shot is None:
             return None
         result, shot = report.result, report.shot
-        canvas = draw(
-            shot.radiograph,
-            shot.camera,
+        canvas = processor.overlay(
+            shot,
             None if result is None else result.rig_from_ct,
-            processor.structures,
             accepted=report.camera_from_ct is not None,
             caption=_caption(report),
         )

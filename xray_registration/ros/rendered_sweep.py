@@ -101,10 +101,11 @@ class RenderedSweep:
         """(H, W) of a frame that is ready."""
         return self._images[index]
 
-    def stop(self, timeout_s: float = 10.0) -> None:
-        """Stop after the frame that is being rendered."""
+    def stop(self, timeout_s: float) -> bool:
+        """Stop after the frame that is being rendered; True when the thread has ended in time."""
         self._stopping.set()
         self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
