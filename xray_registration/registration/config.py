@@ -113,12 +113,14 @@ class RegistrationConfig:
         optimiser: of every level.
         gate: accept or reject.
         energy_kev: of the attenuation curve of the moving picture.
+        isolate_patient: leave the couch and other thin things beside the patient out of the CT.
     """
 
     levels: tuple[Level, ...] = _DEFAULT_LEVELS
     optimiser: LevenbergMarquardtConfig = _DEFAULT_OPTIMISER
     gate: GateConfig = _DEFAULT_GATE
     energy_kev: float = DEFAULT_ENERGY_KEV
+    isolate_patient: bool = True
 
     def __post_init__(self) -> None:
         if not self.levels:

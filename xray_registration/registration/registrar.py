@@ -69,7 +69,11 @@ class Registrar:
         self.config = config or RegistrationConfig()
         self.label_map = label_map
         self.device = _checked_device(device)
-        finest = AttenuationVolume.from_ct(ct, energy_kev=self.config.energy_kev)
+        finest = AttenuationVolume.from_ct(
+            ct,
+            energy_kev=self.config.energy_kev,
+            isolate_patient=self.config.isolate_patient,
+        )
         if isocentre_lps_mm is None:
             isocentre_lps_mm = ct.bone_box_lps().mean(0)
         self.isocentre_lps_mm = np.asarray(isocentre_lps_mm, dtype=np.float64)

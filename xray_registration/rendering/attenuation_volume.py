@@ -12,6 +12,7 @@ from torch import Tensor
 
 from xray_registration.errors import InputError
 from xray_registration.imaging.attenuation import DEFAULT_ENERGY_KEV, mu_from_hu
+from xray_registration.imaging.patient import patient_mask
 from xray_registration.imaging.volume import CTVolume
 
 
@@ -46,6 +47,7 @@ class AttenuationVolume:
         *,
         spacing_mm: float | None = None,
         energy_kev: float = DEFAULT_ENERGY_KEV,
+        isolate_patient: bool = False,
         air_per_mm: float = 1e-3,
         device: torch.device | str = "cpu",
     ) -> AttenuationVolume:
@@ -56,10 +58,13 @@ class AttenuationVolume:
             spacing_mm: coarsen by whole-number blocks until voxels are about this large; an axis
                 that is coarser already keeps its spacing. None keeps every voxel.
             energy_kev: photon energy of the attenuation curve.
+            isolate_patient: leave out the CT's couch, which is not in the operating room.
             air_per_mm: what lies below this (5 % of water) at the border of the grid is cut away.
             device: where the volume lives.
         """
         mu = torch.from_numpy(mu_from_hu(ct.hu, energy_kev))
+        if isolate_patient:
+            mu[torch.from_numpy(~patient_mask(ct))] = 0.0
         volume = cls(mu, ct.lps_from_index).cropped_to_matter(air_per_mm)
         if spacing_mm is not None:
             volume = volume.coarsened(volume.factors_for(spacing_mm))

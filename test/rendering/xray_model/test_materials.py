@@ -12,7 +12,6 @@ from xray_registration.rendering.xray_model.materials import (
     MaterialConfig,
     decompose_hu,
     material_densities,
-    patient_mask,
 )
 
 CONFIG = MaterialConfig()
@@ -48,32 +47,6 @@ def test_integer_table_and_formula_agree() -> None:
     np.testing.assert_array_equal(
         decompose_hu(hu, CONFIG), decompose_hu(hu.astype(np.float32), CONFIG)
     )
-
-
-def test_couch_and_gown_go_and_lungs_and_both_legs_stay(make_ct: Callable[..., CTVolume]) -> None:
-    hu = np.full((10, 80, 120), -1000)
-    hu[:, 20:50, 10:50] = 40  # one leg
-    hu[:, 20:50, 60:110] = 40  # the other
-    hu[:, 30:40, 70:90] = -870  # air inside
-    hu[:, 62:64, :] = 200  # couch, 2 voxels thick
-    mask = patient_mask(make_ct(hu, (2.0, 2.0, 5.0)))
-    assert mask[:, 20:50, 10:50].all()
-    assert mask[:, 20:50, 60:110].all()
-    assert not mask[:, 61:65].any()
-
-
-def test_the_patient_is_found_in_sagittal_slices_too(make_ct: Callable[..., CTVolume]) -> None:
-    hu = np.full((60, 70, 80), -1000)
-    hu[:, 10:50, 10:70] = 30  # runs through all slices
-    hu[:, 20:40, 30:50] = -900  # and so does its lung
-    axial = make_ct(hu, (3.0, 3.0, 3.0))
-    affine = np.zeros((4, 4))
-    affine[:3, 0], affine[:3, 1], affine[:3, 2] = (0, 0, 3), (3, 0, 0), (0, 3, 0)
-    affine[3, 3] = 1.0
-    # index i runs along S, j along L, k along P
-    sagittal = CTVolume(np.ascontiguousarray(axial.hu.transpose(1, 2, 0)), affine)
-    np.testing.assert_array_equal(patient_mask(sagittal).transpose(2, 0, 1), patient_mask(axial))
-    assert patient_mask(axial)[:, 20:40, 30:50].all()
 
 
 def test_a_ct_of_air_is_refused(make_ct: Callable[..., CTVolume]) -> None:
