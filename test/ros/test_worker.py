@@ -61,6 +61,24 @@ def test_an_error_is_reported_and_the_next_item_processed() -> None:
     assert gate.done == [5]
 
 
+def test_a_defect_in_the_report_does_not_end_the_thread(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gate = Gate()
+
+    def report(item: int, error: Exception) -> None:
+        raise RuntimeError("cannot say so")
+
+    worker = NewestItemWorker(gate, report)
+    gate.go_on.release(2)
+    for item in (-1, 5):
+        worker.submit(item)
+        assert gate.started.acquire(timeout=LONG_S)
+    assert worker.stop(LONG_S)
+    assert gate.done == [5]
+    assert "cannot say so" in capsys.readouterr().err
+
+
 def test_stop_forgets_the_waiting_item_and_takes_no_more() -> None:
     gate = Gate()
     worker = NewestItemWorker(gate, _no_error)

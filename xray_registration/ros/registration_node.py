@@ -294,7 +294,11 @@ class RegistrationNode(LifecycleNode):
             outputs.publish_result(report, settings, processor.ct)
             self._publish_diagnostics()
         self._log(report)
-        overlay = outputs.draw_overlay(report, processor, settings)
+        try:
+            overlay = outputs.draw_overlay(report, processor, settings)
+        except Exception as error:  # a picture for people must not cost the next registration
+            self.get_logger().error(f"overlay: {error}", throttle_duration_sec=10.0)
+            return
         if overlay is not None:
             with self._publish_lock:
                 if self._is_active:

@@ -8,6 +8,7 @@ stay bounded and the executor never waits for the solver.
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -96,7 +97,13 @@ class NewestItemWorker(Generic[Item]):
             try:
                 self._process(item)
             except Exception as error:
-                self._on_error(item, error)
+                self._report(item, error)
             finally:
                 with self._condition:
                     self._busy = False
+
+    def _report(self, item: Item, error: Exception) -> None:
+        try:
+            self._on_error(item, error)
+        except Exception:  # the thread must outlive also a defect in reporting a defect
+            traceback.print_exc()
