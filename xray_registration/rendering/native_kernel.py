@@ -70,10 +70,11 @@ def project(
         slots: (views,) places in the batch.
         image, jacobian: C-ordered outputs.
         threads: how many threads share the rows.
+
+    Raises:
+        ValueError: an array that the compiled code would read or write wrongly.
     """
-    for array, dtype in ((counts, np.int16), (geometries, np.float32), (slots, np.int32)):
-        if array.dtype != dtype or not array.flags.c_contiguous:
-            raise ValueError(f"kernel input of {array.dtype}, strides {array.strides}")
+    _check(counts, geometries, slots, image, jacobian)
     across, along, fast = counts.shape
     volume = _Volume(counts.ctypes.data, along, across, fast)
     _, height, width = image.shape
@@ -90,11 +91,41 @@ def project(
     )
 
 
+def _check(
+    counts: NDArray[np.int16],
+    geometries: NDArray[np.float32],
+    slots: NDArray[np.int32],
+    image: NDArray[np.float32],
+    jacobian: NDArray[np.float32] | None,
+) -> None:
+    """Nothing that is passed as a bare address may be other than the C side takes it for."""
+    batch, height, width = image.shape
+    expected: list[tuple[NDArray, type, tuple[int, ...]]] = [
+        (counts, np.int16, counts.shape[:3]),
+        (geometries, np.float32, (len(slots), GEOMETRY_FLOATS)),
+        (slots, np.int32, (len(slots),)),
+        (image, np.float32, (batch, height, width)),
+    ]
+    if jacobian is not None:
+        expected.append((jacobian, np.float32, (batch, 6, height, width)))
+    for array, dtype, shape in expected:
+        if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
+            raise ValueError(
+                f"the kernel got {array.dtype} {array.shape} with strides {array.strides}; "
+                f"expected C-ordered {np.dtype(dtype)} {shape}"
+            )
+    if len(slots) and not (int(slots.min()) >= 0 and int(slots.max()) < batch):
+        raise ValueError(f"the kernel got slots {slots.tolist()} for a batch of {batch}")
+
+
 @functools.cache
 def _library() -> ctypes.CDLL:
     if os.environ.get("XRAY_REGISTRATION_KERNEL", "").lower() in ("off", "0", "no"):
         raise KernelUnavailableError("switched off by XRAY_REGISTRATION_KERNEL")
-    path = _cache_dir() / f"joseph-{_fingerprint()}.so"
+    try:
+        path = _cache_dir() / f"joseph-{_fingerprint()}.so"
+    except (OSError, RuntimeError) as error:  # no home directory, no source file
+        raise KernelUnavailableError(str(error)) from error
     if not path.exists():
         _compile(path)
     try:
