@@ -26,14 +26,8 @@ from std_msgs.msg import Header
 from xray_registration.errors import InputError, XrayRegistrationError
 from xray_registration.ros.diagnostics import Monitor, State
 from xray_registration.ros.frame_processor import Frame, FrameProcessor
-from xray_registration.ros.frame_report import (
-    FrameReport,
-    bad_input,
-    failed,
-    registered,
-    unusable_start,
-    waiting,
-)
+from xray_registration.ros.frame_report import FrameReport, failed
+from xray_registration.ros.image_flow import ImageFlow
 from xray_registration.ros.outputs import Outputs
 from xray_registration.ros.pairing import ExactStampPairer
 from xray_registration.ros.parameters import ParameterGuard, declare
@@ -41,7 +35,7 @@ from xray_registration.ros.pose_messages import matrix_from_pose
 from xray_registration.ros.qos import image_qos
 from xray_registration.ros.registration_parameters import SPECS
 from xray_registration.ros.registration_settings import RegistrationSettings, build_settings
-from xray_registration.ros.start_pose import StartPose, StartPosePolicy
+from xray_registration.ros.start_pose import StartPosePolicy
 from xray_registration.ros.tf import make_broadcaster
 from xray_registration.ros.worker import NewestItemWorker
 
@@ -62,6 +56,7 @@ class RegistrationNode(LifecycleNode):
         """
         # Before the base class: rclpy destroys a node also when its constructor has failed.
         self._processor: FrameProcessor | None = None
+        self._flow: ImageFlow | None = None
         self._outputs: Outputs | None = None
         self._worker: NewestItemWorker[Frame] | None = None
         self._pairer: ExactStampPairer[Image, CameraInfo] = ExactStampPairer()
@@ -99,9 +94,11 @@ class RegistrationNode(LifecycleNode):
         try:
             started = time.monotonic()
             self._processor = FrameProcessor(settings)
+            logger = self.get_logger()
+            self._flow = ImageFlow(self._processor, self._starts, logger.warning, logger.error)
             self._outputs = Outputs(self, self._broadcaster)
         except Exception as error:  # rclpy would swallow it and say nothing
-            self._processor = None
+            self._processor = self._flow = None
             text = f"cannot configure: {error}"
             if not isinstance(error, XrayRegistrationError):
                 text += f"\n{traceback.format_exc()}"
@@ -183,7 +180,7 @@ class RegistrationNode(LifecycleNode):
             self._outputs.destroy()
         if self._initialpose_subscription is not None:
             self.destroy_subscription(self._initialpose_subscription)
-        self._outputs = self._initialpose_subscription = self._processor = None
+        self._outputs = self._initialpose_subscription = self._processor = self._flow = None
         self._monitor.set_state(State.UNCONFIGURED, "not configured")
 
     def _autostart(self) -> None:
@@ -229,51 +226,9 @@ class RegistrationNode(LifecycleNode):
     # --- one image (worker's thread) -----------------------------------------------------------
 
     def _process(self, frame: Frame) -> None:
-        processor, settings = self._processor, self._settings
-        if processor is None:
-            return
-        parent = settings.parent_frame_id or frame.image.header.frame_id
-        try:
-            if not parent:
-                raise InputError(
-                    "topic 'image': header.frame_id is empty; expected the C-arm's optical frame, "
-                    "or give one by the parameter 'parent_frame_id'"
-                )
-            shot = processor.shot(frame, settings)
-        except InputError as error:
-            self._finish(bad_input(frame, parent, error))
-            return
-        start = self._choose_start(processor, settings, parent)
-        if start is None:
-            self._finish(waiting(frame, parent))
-            return
-        try:
-            result = processor.register(shot, start.camera_from_ct)
-            report = registered(frame, parent, shot, start.source, result)
-        except InputError as error:
-            report = unusable_start(frame, parent, shot, start.source, error)
-        accepted = report.camera_from_ct
-        if self._starts.report(start, accepted, settings.max_rejects):
-            self.get_logger().warning(
-                f"{settings.max_rejects} images in a row were rejected from the start pose "
-                f"'{start.source.value}': it is dropped"
-            )
-        self._finish(report)
-
-    def _choose_start(
-        self, processor: FrameProcessor, settings: RegistrationSettings, parent: str
-    ) -> StartPose | None:
-        fallback = settings.parameter_start(processor.isocentre_lps_mm)
-        start = self._starts.choose(fallback, settings.use_previous)
-        if start is not None and start.frame_id not in ("", parent):
-            self.get_logger().error(
-                f"topic 'initialpose': frame_id is '{start.frame_id}', but the images are in "
-                f"'{parent}'; expected the pose of the patient in the frame of the images. "
-                "It is ignored"
-            )
-            self._starts.drop(start)
-            start = self._starts.choose(fallback, settings.use_previous)
-        return start
+        flow = self._flow
+        if flow is not None:
+            self._finish(flow.process(frame, self._settings))
 
     def _finish(self, report: FrameReport) -> None:
         """Publish what became of an image, unless the node was deactivated meanwhile."""
