@@ -67,6 +67,18 @@ class Minimum:
     iterations: Tensor
     termination: tuple[Termination, ...]
 
+    def only(self, place: int) -> Minimum:
+        """That of one start, as a batch of one."""
+        one = slice(place, place + 1)
+        return Minimum(
+            self.poses[one],
+            self.cost[one],
+            self.hessian[one],
+            self.variance[one],
+            self.iterations[one],
+            self.termination[one],
+        )
+
 
 @dataclass
 class _State:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from xray_registration.registration.levenberg_marquardt import Minimum, Terminat
 from xray_registration.registration.objective import Objective, cut_faces, ends_of
 from xray_registration.registration.quality_gate import Evidence, decide
 from xray_registration.registration.result import Reason, RegistrationResult
+from xray_registration.registration.spread import spread_starts
 from xray_registration.registration.view import View
 from xray_registration.rendering import AttenuationVolume, JosephProjector
 
@@ -100,42 +101,66 @@ class Registrar:
         began = time.perf_counter()
         starts = self._checked_starts(views, rig_from_ct_start)
         with torch.no_grad():
-            result = self._register(list(views), starts, began)
+            result = self._attempt(list(views), starts, starts)
+            spread = self.config.spread
+            certain = result.accepted and result.similarity >= spread.unless_similarity
+            if spread.count and not certain:
+                result = self._second_attempt(list(views), starts, result)
+        result = replace(result, seconds=time.perf_counter() - began)
         _log.debug("registration: %s, %s", result.reason.value, result.reason_text)
         return result
 
-    def _register(self, views: list[View], starts: Tensor, began: float) -> RegistrationResult:
+    def _second_attempt(
+        self, views: list[View], starts: Tensor, first: RegistrationResult
+    ) -> RegistrationResult:
+        """Once more from poses about the given starts; the better of the two results."""
+        centre = torch.from_numpy(self.isocentre_lps_mm)
+        scattered = [(s, p) for s in starts for p in spread_starts(s, centre, self.config.spread)]
+        kept = [(given, pose) for given, pose in scattered if self._is_in_view(views, pose.numpy())]
+        if not kept:
+            return first
+        given, poses = (torch.stack(column) for column in zip(*kept, strict=True))
+        second = self._attempt(views, poses, given)
+        best = second if second.similarity > first.similarity else first
+        return replace(best, iterations=first.iterations + second.iterations)
+
+    def _attempt(self, views: list[View], starts: Tensor, given: Tensor) -> RegistrationResult:
+        """All levels; of several ``starts`` (S, 4, 4) the best after the first level goes on.
+
+        ``given`` (S, 4, 4): the caller's start that each start belongs to; the result is never
+        worse than that one, and its correction is measured from it.
+        """
         centre = torch.from_numpy(self.isocentre_lps_mm)
 
         def retract(poses: Tensor, xi: Tensor) -> Tensor:
             return se3.left_increment(poses, xi, centre)
 
-        finest = self._levels[-1]
         poses, iterations = starts, 0
-        objective: Objective | None = None
-        minimum: Minimum | None = None
-        chosen = 0
-        for number, prepared in enumerate(self._levels):
+        for prepared in self._levels:
             objective = self._objective(prepared, views, poses)
             minimum = minimise(
                 objective, retract, poses, prepared.level.max_iterations, self.config.optimiser
             )
             iterations += int(minimum.iterations.sum())
-            poses = minimum.poses
-            if number == 0 and len(poses) > 1:
+            if len(poses) > 1:
                 everyone = torch.arange(len(poses))
-                chosen = int(objective.correlations(poses, everyone).mean(1).argmax())
-                poses = poses[chosen : chosen + 1]
-        assert minimum is not None
-        last = len(minimum.poses) - 1 if len(poses) == len(minimum.poses) else chosen
-        place = torch.tensor([last])
+                similarity = objective.correlations(minimum.poses, everyone).mean(1)
+                best = int(torch.nan_to_num(similarity, nan=-2.0).argmax())
+                given, minimum = given[best : best + 1], minimum.only(best)
+            poses = minimum.poses
+        return self._judged(views, given[:1], minimum, iterations)
 
+    def _judged(
+        self, views: list[View], start: Tensor, minimum: Minimum, iterations: int
+    ) -> RegistrationResult:
+        """The result of one pose (a batch of one) that was found from ``start`` (1, 4, 4)."""
+        finest = self._levels[-1]
+        poses = minimum.poses
         # Judged on the pixels that the final pose shows, not on those of the last level's start.
-        start = starts[chosen : chosen + 1]
         judge = self._objective(finest, views, torch.cat((poses, start)))
         similarities = judge.correlations(torch.cat((poses, start)), torch.arange(2))
         final, at_start = similarities[0], similarities[1]
-        covariance = self._covariance(minimum, int(place), finest.level)
+        covariance = self._covariance(minimum, finest.level)
         finite = bool(torch.isfinite(poses).all() and torch.isfinite(final).all())
         # Nothing found that is better: the start is returned. The gate hears of it unless the two
         # are equal but for rounding and noise: a start may well be the optimum (C-arm at rest).
@@ -144,6 +169,7 @@ class Registrar:
         improved = finite and gain >= -_SAME_SIMILARITY
         if not better:
             poses, final = start, at_start
+        centre = torch.from_numpy(self.isocentre_lps_mm)
         evidence = Evidence(
             rig_from_ct=poses[0].numpy(),
             covariance=covariance,
@@ -168,8 +194,8 @@ class Registrar:
             covariance=covariance,
             isocentre_lps_mm=self.isocentre_lps_mm.copy(),
             iterations=iterations,
-            termination=minimum.termination[int(place)] if finite else Termination.NOT_FINITE,
-            seconds=time.perf_counter() - began,
+            termination=minimum.termination[0] if finite else Termination.NOT_FINITE,
+            seconds=0.0,  # the caller knows
             device=str(self.device),
         )
 
@@ -202,20 +228,20 @@ class Registrar:
             cut=None if cut is None else projector(cut),
         )
 
-    def _covariance(self, minimum: Minimum, place: int, level: Level) -> NDArray[np.float64]:
+    def _covariance(self, minimum: Minimum, level: Level) -> NDArray[np.float64]:
         """Residual variance times the inverse normal matrix.
 
         Smoothing makes neighbouring residuals dependent: only one in about 4 pi sigma^2 pixels is
         new (the area of the autocorrelation of a Gaussian), so the sum over pixels is that much
         too sure of itself.
         """
-        hessian = minimum.hessian[place].numpy()
+        hessian = minimum.hessian[0].numpy()
         dependent_px = max(1.0, 4 * np.pi * level.residual.smoothing_px**2)
         try:
             inverse = np.linalg.inv(hessian)
         except np.linalg.LinAlgError:
             return np.full((6, 6), np.inf)
-        covariance = float(minimum.variance[place]) * dependent_px * inverse
+        covariance = float(minimum.variance[0]) * dependent_px * inverse
         if not np.isfinite(covariance).all() or (np.diag(covariance) <= 0).any():
             return np.full((6, 6), np.inf)
         return np.asarray((covariance + covariance.T) / 2)
@@ -237,6 +263,13 @@ class Registrar:
         for matrix in rigid:
             self._check_in_view(views, matrix)
         return torch.from_numpy(rigid)
+
+    def _is_in_view(self, views: Sequence[View], rig_from_ct: NDArray[np.float64]) -> bool:
+        try:
+            self._check_in_view(views, rig_from_ct)
+        except InputError:
+            return False
+        return True
 
     def _check_in_view(self, views: Sequence[View], rig_from_ct: NDArray[np.float64]) -> None:
         """InputError when a view shows nothing of the CT with this pose."""
