@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from xray_registration.commands.inputs import (
     add_patient_options,
+    check_folder_of,
     load_patient,
     make_folder,
     read_yaml_mapping,
 )
 from xray_registration.errors import InputError
+from xray_registration.optional import require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,6 +104,15 @@ def add_parser(verbs: Any) -> None:
     start.add_argument(
         "--ct-axes", choices=("lps", "ras"), default="lps", help="of the files written"
     )
+    bag = parser.add_argument_group("a rosbag2 with the same images (needs rclpy and rosbags)")
+    bag.add_argument(
+        "--bag",
+        metavar="BAG",
+        help="folder to make: /image, /camera_info, /initialpose, /ground_truth/pose",
+    )
+    bag.add_argument(
+        "--bag-storage", choices=("mcap", "sqlite3"), default="mcap", help="default mcap"
+    )
     parser.set_defaults(run=run)
 
 
@@ -120,6 +131,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--frames is {arguments.frames}; expected 1 or more.")
     if arguments.seed < 0:
         raise InputError(f"--seed is {arguments.seed}; expected 0 or more.")
+    if arguments.bag is not None:
+        require("rclpy", pip="ros-rclpy")
+        if Path(arguments.bag).exists():
+            raise InputError(f"--bag {arguments.bag}: exists already; bags are not overwritten.")
+        check_folder_of(Path(arguments.bag), "--bag")
     camera = _camera(arguments)
     config = _model_config(arguments)
     ct, labels = load_patient(arguments)
@@ -131,12 +147,13 @@ def run(arguments: argparse.Namespace) -> int:
     model = XrayModel(ct, config, labels)
     make_folder(folder, "--out")
 
-    shots = []
+    shots, bag_shots = [], []
     for number, camera_from_ct in enumerate(poses):
         shot = model.render(camera_from_ct, camera, arguments.seed + number)
         camera_from_rig = camera_from_ct @ _inverse(poses[0])
         image = f"image_{number:03d}.{arguments.format}"
         _write_image(folder / image, shot)
+        bag_shots.append((shot.image, camera, camera_from_ct))
         write_camera(folder / f"camera_{number:03d}.json", camera, camera_from_rig)
         shots.append(
             {
@@ -165,6 +182,13 @@ def run(arguments: argparse.Namespace) -> int:
         },
     )
     print(f"{folder / 'truth.json'}, {folder / 'start.json'}, {folder / 'simulation.json'}")
+    if arguments.bag is not None:
+        from xray_registration.ros.simulated_bag import write_simulated_bag
+
+        write_simulated_bag(
+            Path(arguments.bag), bag_shots, start, arguments.ct_axes, arguments.bag_storage
+        )
+        print(arguments.bag)
     return 0
 
 
