@@ -84,19 +84,18 @@ def test_central_differences(gaussians, centred_affine, looking_at, odd_camera) 
     assert difference.max() < 0.03
 
 
-def test_chunks_and_batches(gaussians, centred_affine, looking_at, odd_camera, monkeypatch) -> None:
-    from xray_registration.rendering import diffdrr_backend
-
+def test_chunks_and_batches(gaussians, centred_affine, looking_at, odd_camera) -> None:
     shape = (30, 32, 28)
     volume = gaussians.on_grid(shape, centred_affine(shape, (4.8, 4.4, 5.2)), torch.float32)
     poses = torch.stack([looking_at((0, 0, 0), 420, r) for r in ((0.1, 0.2, -0.3), (0.1, 1.4, 0))])
     for renderer in ("trilinear", "siddon"):
-        projector = DiffDRRProjector(volume, renderer=renderer)  # type: ignore[arg-type]
-        whole = projector.image(poses, odd_camera)
-        with monkeypatch.context() as patch:
-            patch.setattr(diffdrr_backend, "_SAMPLES_PER_CALL", 10_000)
-            parts = torch.cat([projector.image(pose, odd_camera) for pose in poses])
-        assert (whole - parts).abs().max() < 1e-5 * whole.max()
+        whole, parts = (
+            DiffDRRProjector(volume, renderer=renderer, samples_per_call=n)  # type: ignore[arg-type]
+            for n in (1 << 62, 10_000)
+        )
+        image = whole.image(poses, odd_camera)
+        pieces = torch.cat([parts.image(pose, odd_camera) for pose in poses])
+        assert (image - pieces).abs().max() < 1e-5 * image.max()
 
 
 def test_reverse_mode(gaussians, centred_affine, looking_at, odd_camera) -> None:
@@ -127,3 +126,5 @@ def test_bad_arguments(centred_affine) -> None:
         DiffDRRProjector(volume, samples=1)
     with pytest.raises(InputError, match="step_mm"):
         DiffDRRProjector(volume, step_mm=0.0)
+    with pytest.raises(InputError, match="samples_per_call"):
+        DiffDRRProjector(volume, samples_per_call=0)

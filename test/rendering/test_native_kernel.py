@@ -116,15 +116,18 @@ def test_compiled_once_then_found(monkeypatch, tmp_path, volume) -> None:
 
 @needs_compiler
 def test_two_processes_may_compile_at_once(tmp_path) -> None:
-    code = (
-        "from xray_registration.rendering import native_kernel as n; print(n.unavailable_reason())"
+    code = (  # the module alone: it needs neither torch nor the rest of the package
+        "import importlib.util, sys\n"
+        "spec = importlib.util.spec_from_file_location('kernel', sys.argv[1])\n"
+        "kernel = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(kernel)\n"
+        "print(kernel.unavailable_reason())"
     )
+    command = [sys.executable, "-c", code, str(native_kernel.__file__)]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     environment.pop("XRAY_REGISTRATION_KERNEL", None)
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     assert [p.communicate()[0].strip() for p in processes] == ["None", "None"]
