@@ -5,6 +5,7 @@ from xray_registration.registration.config import (
     Level,
     LevenbergMarquardtConfig,
     RegistrationConfig,
+    SpreadConfig,
 )
 from xray_registration.registration.levenberg_marquardt import Termination
 from xray_registration.registration.registrar import Registrar
@@ -19,6 +20,7 @@ __all__ = [
     "Registrar",
     "RegistrationConfig",
     "RegistrationResult",
+    "SpreadConfig",
     "Termination",
     "View",
 ]

@@ -249,7 +249,10 @@ class Registrar:
     def _checked_starts(self, views: Sequence[View], starts: ArrayLike) -> Tensor:
         if not views:
             raise InputError("no views were given; expected one or more.")
-        matrices = np.asarray(starts, dtype=np.float64)
+        try:
+            matrices = np.asarray(starts, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"rig_from_ct_start is not made of numbers: {error}") from error
         if matrices.ndim == 2:
             matrices = matrices[None]
         if matrices.ndim != 3 or not len(matrices):
@@ -310,4 +313,9 @@ def _checked_device(device: str | torch.device) -> torch.device:
         raise InputError(f"device is {device!r}; expected 'cpu' or 'cuda'.")
     if checked.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device is {device!r} but torch sees no CUDA device; use 'cpu'.")
+    if checked.type == "cuda" and (checked.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device is {device!r} but torch sees {torch.cuda.device_count()} CUDA device(s), "
+            "counted from 0; use one of them or 'cpu'."
+        )
     return checked
