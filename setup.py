@@ -48,6 +48,7 @@ setup(
         "diffdrr": ["diffdrr", "torchio", "nibabel", "roma"],
         "bags": ["rosbags"],
         "report": ["rich", "matplotlib"],
+        "evaluation": ["cma", "h5py"],
         # colcon test runs pytest when an extra of this name asks for it.
         "test": ["pytest"],
     },
