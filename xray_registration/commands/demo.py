@@ -113,7 +113,7 @@ def _live(plan: Plan, nodes: Path, images: Path, timeout_s: float) -> tuple[Scen
     )
 
     domain = free_ros_domain()
-    environment = ros_environment(domain, nodes.resolve())
+    environment = ros_environment(domain, (nodes / "ros_log").resolve())
     with NodeProcesses(environment, nodes) as processes, LiveTable(plan.frames) as table:
         table.say(
             "C-arm simulator, registration node and client: three processes, ROS 2 over DDS, "
@@ -158,19 +158,19 @@ def _follow(
             continue
         last_s = time.monotonic()
         if event["event"] == "simulator":
-            table.status(_simulator_text(event, frames))
+            table.status(*_simulator_text(event, frames))
         frame = heard.add(event)
         if frame is not None:
             table.add(scorer.add(heard.number_of(frame), frame))
 
 
-def _simulator_text(event: dict[str, Any], frames: int) -> str:
+def _simulator_text(event: dict[str, Any], frames: int) -> tuple[str, str]:
     if event["state"] == "rendering":
-        done = f"{event['frames_rendered']} of {frames}"
-        return f"rendering the X-ray images ahead, so that the registration has the CPU: {done}"
+        text = "rendering the X-ray images ahead, so that the registration has the CPU to itself:"
+        return text, f"{event['frames_rendered']} of {frames}"
     if event["state"] == "sending":
-        return f"the C-arm moves and shoots; {event['images_sent']} of {frames} images sent"
-    return str(event["state"]).replace("_", " ")
+        return "the C-arm moves and shoots:", f"{event['images_sent']} of {frames} images sent"
+    return str(event["state"]).replace("_", " "), ""
 
 
 def _about(plan: Plan, scene: Scene, live_s: float) -> Any:

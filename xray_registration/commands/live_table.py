@@ -51,15 +51,14 @@ class LiveTable:
             self._show()
             self._live.__exit__(kind, value, trace)
 
-    def status(self, text: str) -> None:
-        """Say what is going on."""
-        if text == self._status:
-            return
-        self._status = text
-        if self._live is None:
-            self._console.print(text, style="dim")
-        else:
+    def status(self, text: str, progress: str = "") -> None:
+        """Say what is going on, and how far it is; without a terminal only what."""
+        if self._live is not None:
+            self._status = f"{text} {progress}"
             self._show()
+        elif text != self._status:
+            self._status = text
+            self._console.print(text, style="dim", soft_wrap=True)
 
     def add(self, score: FrameScore) -> None:
         """A frame's row."""
@@ -81,7 +80,7 @@ class LiveTable:
 
     def say(self, text: str) -> None:
         """A line above the table, or after it."""
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def _line(self, cells: Any) -> None:
         padded = [f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True)]

@@ -283,7 +283,7 @@ def _used_polarities(shots: list[Shot], tried: Polarity | None) -> list[Polarity
 
 def _views(shots: list[Shot], tried: Polarity | None) -> list[View]:
     return [
-        shot.view(polarity if shot.kind == "display" else None)
+        shot.view(polarity if shot.kind == "display" else shot.polarity)
         for shot, polarity in zip(shots, _used_polarities(shots, tried), strict=True)
     ]
 

@@ -20,6 +20,13 @@ from xray_registration.errors import XrayRegistrationError
 
 DOMAINS = range(1, 102)
 PROFILE = Path("config") / "fastdds_profile.xml"
+_NOT_INHERITED = (
+    "ROS_STATIC_PEERS",
+    "ROS_LOCALHOST_ONLY",
+    "ROS_DISCOVERY_SERVER",
+    "FASTDDS_DEFAULT_PROFILES_FILE",
+    "FASTRTPS_DEFAULT_PROFILES_FILE",
+)
 # A node ends after the image in progress.
 _PATIENCE_S = 15.0
 
@@ -71,22 +78,23 @@ def fastdds_profile() -> Path:
 def ros_environment(domain: int, log_dir: Path) -> dict[str, str]:
     """Environment of the nodes: private domain, this machine only, room for large images."""
     profile = str(fastdds_profile())
-    environment = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in ("ROS_STATIC_PEERS", "ROS_LOCALHOST_ONLY", "ROS_DISCOVERY_SERVER")
-    }
+    environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
     environment.update(
         ROS_DOMAIN_ID=str(domain),
         ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST",
-        FASTDDS_DEFAULT_PROFILES_FILE=profile,
-        FASTRTPS_DEFAULT_PROFILES_FILE=profile,
+        # Fast DDS 3 (Kilted and newer) warns about the older name, Fast DDS 2 reads no other
+        **{_profile_variable(): profile},
         ROS_LOG_DIR=str(log_dir),
         PYTHONUNBUFFERED="1",
         # waiting threads that spin would take the cores from the other processes
         OMP_WAIT_POLICY="PASSIVE",
     )
     return environment
+
+
+def _profile_variable() -> str:
+    older = os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
+    return f"FAST{'RTPS' if older else 'DDS'}_DEFAULT_PROFILES_FILE"
 
 
 def parameters_yaml(node: str, values: Mapping[str, Any]) -> str:
@@ -104,12 +112,13 @@ class NodeProcesses:
         self._environment = dict(environment)
         self._folder = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._handlers: dict[signal.Signals, Any] = {}
         self.events: queue.Queue[dict[str, Any]] = queue.Queue()
         """What processes started with ``listen`` print: one JSON object a line."""
 
     def __enter__(self) -> NodeProcesses:
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _interrupt)
+            self._handlers[number] = signal.signal(number, _interrupt)
         return self
 
     def __exit__(
@@ -118,7 +127,11 @@ class NodeProcesses:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        try:
+            self.stop()
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
 
     def start(
         self, name: str, module: str, parameters: Mapping[str, Any], listen: bool = False
