@@ -1,7 +1,7 @@
 """A bag through the code of registration_node: figures and a result bag, then it ends.
 
-ros2 launch xray_registration offline_evaluation.launch.py bag:=/data/run_1 out:=/data/run_1_result \
-    params_file:=my.yaml truth:=/ground_truth/pose
+ros2 launch xray_registration offline_evaluation.launch.py bag:=run_1 params_file:=my.yaml
+    truth:=/ground_truth/pose
 """
 
 import sys

@@ -9,8 +9,9 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +22,9 @@ STORAGES = ("mcap", "sqlite3")
 _SUFFIXES = {".mcap": "mcap", ".db3": "sqlite3"}
 _ACCEPTED = "expected a rosbag2 folder (with metadata.yaml), a .mcap or a .db3 file"
 _VERSION = 9
+_LARGEST_DB3 = 1 << 42
+
+Raw = tuple[str, str, int, bytes]  # topic, type, bag time, CDR
 
 
 class BagDamagedError(InputError):
@@ -45,7 +49,7 @@ class BagReader:
             found = f"; it holds {', '.join(parts)}: `ros2 bag reindex` makes one" if parts else ""
             raise InputError(f"{self.path}: a folder without metadata.yaml{found}. {_ACCEPTED}.")
         self.damage: str | None = None
-        self._salvaged: list[tuple[str, str, int, bytes]] | None = None
+        self._salvaged: list[Raw] | None = None
         self._reader: Any = None
         try:
             self._reader = rosbag2.Reader(self.path)
@@ -128,7 +132,7 @@ class BagReader:
         if self.damage is not None:
             raise self._damaged(self.damage, last)
 
-    def _raw(self, wanted: set[str]) -> Iterator[tuple[str, str, int, bytes]]:
+    def _raw(self, wanted: set[str]) -> Iterator[Raw]:
         if self._salvaged is not None:
             yield from (item for item in self._salvaged if item[0] in wanted)
             return
@@ -160,34 +164,67 @@ class BagReader:
         return ", ".join(listed) or "no topics"
 
     def _salvage(self, reason: str) -> None:
-        """What a truncated .mcap still holds: its index is at its end, its messages are not."""
-        files = [self.path] if self.path.is_file() else sorted(self.path.glob("*.mcap"))
-        files = [file for file in files if file.suffix == ".mcap"]
-        unusable = InputError(
-            f"{self.path}: cannot be opened as a bag, damaged or truncated: {reason}. {_ACCEPTED}."
-        )
-        if not files:
-            raise unusable
-        try:
-            reader = require("mcap.reader", pip="mcap")
-        except XrayRegistrationError as missing:
-            raise InputError(
-                f"{unusable} With `pip install mcap` the part before the damage could be read."
-            ) from missing
-        found: list[tuple[str, str, int, bytes]] = []
+        """What a truncated file still holds: what is cut off is the index, then messages."""
+        files = [self.path] if self.path.is_file() else sorted(self.path.iterdir())
+        found: list[Raw] = []
         for file in files:
-            with file.open("rb") as stream:
-                try:
-                    plain = reader.NonSeekingReader(stream)
-                    for schema, channel, message in plain.iter_messages(log_time_order=False):
-                        kind = schema.name if schema is not None else ""
-                        found.append((channel.topic, kind, message.log_time, message.data))
-                except Exception as error:  # the damage that is expected
-                    reason = str(error) or type(error).__name__
+            reader = _SALVAGERS.get(file.suffix)
+            if reader is None:
+                continue
+            try:
+                # one by one: what came before the exception stays
+                for item in reader(file):
+                    found.append(item)  # noqa: PERF402
+            except XrayRegistrationError as error:
+                reason = f"{reason}; {error}"
+            except Exception as error:  # the damage that is expected, in many forms
+                reason = str(error) or type(error).__name__
         if not found:
-            raise unusable
+            raise InputError(
+                f"{self.path}: cannot be opened as a bag, damaged or truncated: {reason}. "
+                f"{_ACCEPTED}."
+            )
         self._salvaged = sorted(found, key=lambda item: item[2])
         self.damage = reason
+
+
+def _rest_of_mcap(file: Path) -> Iterator[Raw]:
+    reader = require("mcap.reader", pip="mcap")
+    with file.open("rb") as stream:
+        plain = reader.NonSeekingReader(stream)
+        for schema, channel, message in plain.iter_messages(log_time_order=False):
+            kind = schema.name if schema is not None else ""
+            yield channel.topic, kind, message.log_time, message.data
+
+
+def _rest_of_sqlite(file: Path) -> Iterator[Raw]:
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy.db3"
+        shutil.copyfile(file, copy)
+        # SQLite refuses a file that is shorter than its header says: the missing pages are empty.
+        with copy.open("r+b") as stream:
+            start = stream.read(32)
+            size, pages = int.from_bytes(start[16:18], "big"), int.from_bytes(start[28:32], "big")
+            whole = (65536 if size == 1 else size) * pages
+            if start.startswith(b"SQLite format 3") and copy.stat().st_size < whole < _LARGEST_DB3:
+                stream.truncate(whole)
+        with closing(sqlite3.connect(copy)) as database:
+            topics = {
+                row[0]: row[1:] for row in database.execute("select id, name, type from topics")
+            }
+            # in the order of the rows: the index of times is what is missing
+            rows = database.execute(
+                "select topic_id, timestamp, data from messages not indexed order by rowid"
+            )
+            # one behind: the last message before the damage may end in an empty page
+            held: Raw | None = None
+            for topic, time_ns, raw in rows:
+                if held is not None:
+                    yield held
+                held = (*topics[topic], time_ns, raw)
+
+
+_SALVAGERS = {".mcap": _rest_of_mcap, ".db3": _rest_of_sqlite}
 
 
 class BagWriter:
