@@ -49,6 +49,7 @@ setup(
         "bags": ["rosbags"],
         "report": ["rich", "matplotlib"],
         "evaluation": ["cma", "h5py"],
+        "cohort": ["distributed"],
         # colcon test runs pytest when an extra of this name asks for it.
         "test": ["pytest"],
     },
