@@ -35,10 +35,13 @@ def test_describes_itself(path: Path) -> None:
     spec.loader.exec_module(module)
     description = module.generate_launch_description()
     arguments = {a.name: a for a in description.get_launch_arguments()}
-    assert set(arguments) >= EVERYWHERE
+    if path.name != "offline_evaluation.launch.py":  # a command, not a node
+        assert set(arguments) >= EVERYWHERE
     context = LaunchContext()
     for name, argument in arguments.items():
         assert argument.description
+        if argument.default_value is None:
+            continue
         default = "".join(part.perform(context) for part in argument.default_value)
         if name.endswith(("file", "profile")):
             assert Path(default).is_file(), name
