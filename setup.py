@@ -46,7 +46,7 @@ setup(
         "imaging": ["SimpleITK", "pydicom", "tifffile"],
         "fast": ["numba"],
         "diffdrr": ["diffdrr", "torchio", "nibabel", "roma"],
-        "bags": ["rosbags"],
+        "bags": ["rosbags", "mcap"],
         "report": ["rich", "matplotlib"],
         "evaluation": ["cma", "h5py"],
         "cohort": ["distributed"],
