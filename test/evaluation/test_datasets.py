@@ -19,7 +19,6 @@ from xray_registration.imaging.volume import load_ct
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path / "data"))
-    datasets.load_patient.cache_clear()
     return tmp_path / "data"
 
 
@@ -41,8 +40,10 @@ def test_missing_data_say_how_to_get_them(folder: Path) -> None:
     assert not datasets.available("head")
     with pytest.raises(InputError, match=r"make data.*invesalius-examples"):
         datasets.load_patient("head")
-    with pytest.raises(InputError, match=r"'knee'.*thorax, head, pelvis"):
+    with pytest.raises(InputError, match=r"knee\.nii\.gz.*known: thorax, head, pelvis"):
         datasets.load_patient("knee")
+    with pytest.raises(InputError, match=r"'\.\./x'"):
+        datasets.load_patient("../x")
 
 
 def test_offline_is_said_clearly(
@@ -97,7 +98,6 @@ def test_archive_member_by_its_end() -> None:
 
 def test_fetched_data_are_the_known_ones(shared_data: Path) -> None:
     """What `make data` built, when it has run, against copies that were made independently."""
-    datasets.load_patient.cache_clear()
     for name, files in datasets.DATASETS.items():
         if not datasets.available(name):
             pytest.skip(f"'make data' has not run: no {files.ct} in {datasets.data_folder()}")

@@ -1,0 +1,176 @@
+"""What a worker process does: take the pictures of some cases, register one case.
+
+Everything goes in and comes out as plain text and numbers, so that the same functions run in the
+processes of one machine and on the workers of a cluster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import traceback
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from xray_registration.errors import InputError
+from xray_registration.evaluation.cases import Case, make_cases
+from xray_registration.evaluation.datasets import load_patient
+from xray_registration.evaluation.fingerprint import METHOD_CODE, code_fingerprint
+from xray_registration.evaluation.methods import OURS, Method, make_method
+from xray_registration.evaluation.pictures import picture_key, pictures_of
+from xray_registration.evaluation.protocol import Protocol, protocol_from_dict
+from xray_registration.evaluation.records import Record, base_record, outcome_fields
+from xray_registration.evaluation.targets import (
+    TargetSet,
+    bone_surface_targets,
+    centroid_targets,
+    surface_targets,
+)
+from xray_registration.registration import RegistrationConfig, View
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all tasks of a run share; hashable, and small on the wire.
+
+    Attributes:
+        protocol: JSON of `Protocol.to_dict`.
+        quick: which cases.
+        config: JSON of `RegistrationConfig.to_dict`, "" for the default.
+        device: of "ours".
+        threads: per worker process.
+    """
+
+    protocol: str
+    quick: bool
+    config: str = ""
+    device: str = "cpu"
+    threads: int = 1
+
+
+def protocol_targets(protocol: Protocol) -> TargetSet:
+    """The points whose errors count.
+
+    Raises:
+        InputError: the patient's data are not there; a structure is not in its label map.
+    """
+    ct, labels = load_patient(protocol.patient)
+    spec = protocol.targets
+    if spec.kind == "bone":
+        return bone_surface_targets(ct, spec.threshold_hu, spec.points)
+    if labels is None:
+        raise InputError(
+            f"{protocol.name}: targets {spec.kind} need labels; {protocol.patient} has none."
+        )
+    if spec.kind == "centroids":
+        return centroid_targets(labels, spec.structures)
+    return surface_targets(labels, spec.structures, spec.points)
+
+
+@lru_cache(maxsize=2)
+def cases_of(job: Job) -> tuple[TargetSet, dict[str, Case]]:
+    """The targets, and the cases by id in their order."""
+    protocol = protocol_from_dict(json.loads(job.protocol))
+    targets = protocol_targets(protocol)
+    centres = {}
+    if protocol.reject is not None:
+        for name in protocol.reject.other_patients:
+            centres[name] = load_patient(name)[0].bone_box_lps().mean(axis=0)
+    cases = make_cases(protocol, targets, centres, job.quick)
+    return targets, {case.id: case for case in cases}
+
+
+def record_identity(job: Job, case: Case, method: str) -> str:
+    """Hash of all that decides a record: pictures, start, method, its code and settings."""
+    content = [
+        [picture_key(case, number) for number in range(len(case.shots))],
+        [shot.given_camera.to_dict() for shot in case.shots],
+        np.asarray(case.rig_from_ct_start).tolist(),
+        method,
+        code_fingerprint(METHOD_CODE),
+        job.config if method == OURS else "",
+        job.device if method == OURS else "",
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def take_pictures(job: Job, case_ids: tuple[str, ...]) -> int:
+    """Take and keep the pictures of cases, best of one patient variant; how many cases."""
+    _, cases = cases_of(job)
+    for case_id in case_ids:
+        pictures_of(cases[case_id], job.threads)
+    return len(case_ids)
+
+
+def register_case(job: Job, case_id: str, methods: tuple[str, ...]) -> list[Record]:
+    """Register one case with each method; one record each. A failure is a record, too."""
+    import torch
+
+    torch.set_num_threads(job.threads)
+    targets, cases = cases_of(job)
+    case = cases[case_id]
+    pictures = pictures_of(case, job.threads)
+    began = time.process_time()
+    refusal = ""
+    views: list[View] = []
+    try:
+        views = [
+            View(picture.to_radiograph(case.id), shot.given_camera, shot.camera_from_rig)
+            for picture, shot in zip(pictures, case.shots, strict=True)
+        ]
+    except InputError as error:
+        refusal = str(error)
+    input_cpu_s = time.process_time() - began
+    records = []
+    for name in methods:
+        record = base_record(case, name)
+        record["identity"] = record_identity(job, case, name)
+        record["input_cpu_s"] = input_cpu_s
+        record["threads"] = job.threads
+        record["device"] = job.device if name == OURS else "cpu"
+        if refusal:
+            record.update(accepted=False, reason="unusable_input", error=refusal)
+        else:
+            record.update(_registered(job, case, targets, views, name))
+        records.append(record)
+    return records
+
+
+def _registered(job: Job, case: Case, targets: TargetSet, views: list[View], name: str) -> Record:
+    start = case.rig_from_ct_start
+    try:
+        method, fresh = _method(job, name)
+        if fresh:
+            method.warm_up(views, start)
+            _WARM.add((job, name))
+        cpu, wall = time.process_time(), time.perf_counter()
+        outcome = method.register(views, start)
+        seconds, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
+    except InputError as error:
+        return {"accepted": False, "reason": "unusable_input", "error": str(error)}
+    except Exception as error:  # a defect: it is counted and shown, and the other cases go on
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119
+        text = f"{type(error).__name__}: {error} ({where})"
+        return {"accepted": False, "reason": "defect", "error": text}
+    timing = {"seconds": seconds, "cpu_s": cpu_s}
+    return {**outcome_fields(case, targets, outcome), **timing}
+
+
+_WARM: set[tuple[Job, str]] = set()
+
+
+def _method(job: Job, name: str) -> tuple[Method, bool]:
+    return _made(job, name), (job, name) not in _WARM
+
+
+@lru_cache(maxsize=8)
+def _made(job: Job, name: str) -> Method:
+    protocol = protocol_from_dict(json.loads(job.protocol))
+    ct, labels = load_patient(protocol.patient)
+    config = RegistrationConfig.from_dict(json.loads(job.config)) if job.config else None
+    return make_method(name, ct, labels, config, job.device)
