@@ -8,6 +8,8 @@ BIN := .venv/bin
 PYTHON ?= $(shell command -v python3)
 OUT ?= demo_output
 ARGS ?=
+# Every benchmark that is a command; make benchmark NAME=projector ARGS=--quick runs one.
+BENCHMARKS = $(basename $(notdir $(shell grep -l __main__ benchmarks/*.py)))
 
 # A sourced ROS installation or another environment must not leak into .venv's ROS 2.
 unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH ROS_DISTRO RMW_IMPLEMENTATION COLCON_PREFIX_PATH
@@ -32,8 +34,8 @@ lint: .venv/.complete
 	$(BIN)/mypy
 
 benchmark: .venv/.complete
-	@for script in benchmarks/[a-z]*.py; do \
-		echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; \
+	@for name in $(or $(NAME),$(BENCHMARKS)); do \
+		echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; \
 	done
 
 # The head and the pelvis CT of the evaluation protocols, from the packages that carry them, into
