@@ -160,21 +160,44 @@ def test_rotation_then_flip(
 
 
 @pytest.mark.parametrize(
-    ("increments", "angles"),
+    ("increments", "reading", "angles"),
     [
-        ([0.0, 1.0, 1.5, 2.0], [30.0, 31.0, 32.5, 34.5]),
-        ([1.0, 1.5, 2.0], [30.0, 31.0, 32.5, 34.5]),
-        (-2.0, [30.0, 28.0, 26.0, 24.0]),
-        (None, [30.0] * 4),
+        # steps: an even turn; one value less than frames; one value; what is said
+        ([0.0, 1.5, 1.5, 1.6, 1.5], None, [30.0, 31.5, 33.0, 34.6, 36.1]),
+        ([1.0, 1.5, 2.0, 1.0], None, [30.0, 31.0, 32.5, 34.5, 35.5]),
+        (-2.0, None, [30.0, 28.0, 26.0, 24.0, 22.0]),
+        ([0.0, 1.0, 1.5, 2.0, 2.0], "steps", [30.0, 31.0, 32.5, 34.5, 36.5]),
+        # offsets from the first frame: too far for steps of a C-arm; what is said
+        ([0.0, 4.0, 9.0, 15.0, 21.0], None, [30.0, 34.0, 39.0, 45.0, 51.0]),
+        ([0.0, 1.0, 1.5, 2.0, 2.0], "offsets", [30.0, 31.0, 31.5, 32.0, 32.0]),
+        # the angles themselves
+        ([30.0, 32.0, 34.0, 36.0, 38.0], None, [30.0, 32.0, 34.0, 36.0, 38.0]),
+        # a C-arm at rest, and no tag
+        ([0.0, 0.0, 0.0, 0.0, 0.0], None, [30.0] * 5),
+        (None, None, [30.0] * 5),
     ],
 )
-def test_frames_of_a_run(tmp_path: Path, increments: Any, angles: list[float]) -> None:
-    path = write(tmp_path, frames=4, PositionerPrimaryAngleIncrement=increments)
-    found = [read_carm(path, frame).positioner for frame in range(4)]
+def test_frames_of_a_run(
+    tmp_path: Path, increments: Any, reading: str | None, angles: list[float]
+) -> None:
+    path = write(tmp_path, frames=5, PositionerPrimaryAngleIncrement=increments)
+    found = [read_carm(path, frame, increments=reading).positioner for frame in range(5)]
     assert [pose.primary_deg for pose in found if pose] == pytest.approx(angles)
-    assert [pose.secondary_deg for pose in found if pose] == [-20.0] * 4
-    with pytest.raises(InputError, match="frames 0 to 3"):
-        read_carm(path, 4)
+    assert [pose.secondary_deg for pose in found if pose] == [-20.0] * 5
+    with pytest.raises(InputError, match="frames 0 to 4"):
+        read_carm(path, 5)
+
+
+def test_increments_that_can_mean_several_things_are_not_guessed(tmp_path: Path) -> None:
+    """Steps of a C-arm that speeds up, or offsets of one that slows down."""
+    path = write(tmp_path, frames=4, PositionerPrimaryAngleIncrement=[0.0, 1.0, 1.5, 2.0])
+    first = read_carm(path, 0).positioner
+    assert first is not None
+    assert first.primary_deg == 30.0  # all readings agree
+    with pytest.raises(InputError, match=r"several ways .*steps: 32.50, offsets: 31.50.*increment"):
+        read_carm(path, 2)
+    with pytest.raises(InputError, match="expected steps, offsets, absolute"):
+        read_carm(path, 2, increments="turns")
 
 
 def test_wrong_number_of_increments(tmp_path: Path) -> None:

@@ -56,6 +56,11 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--image", metavar="IMAGE", help="radiograph to draw on and compare with")
     parser.add_argument("--frame", type=int, default=0, help="frame of a DICOM image (default 0)")
     parser.add_argument(
+        "--increments",
+        choices=("steps", "offsets", "absolute"),
+        help="how the angle increments of a DICOM run are meant (default: as their values allow)",
+    )
+    parser.add_argument(
         "--flip-horizontal", action="store_true", help="mirror the image first (as for register)"
     )
     parser.add_argument(
@@ -128,7 +133,7 @@ def _camera_and_pose(
     from xray_registration.geometry.json_files import read_json_object
 
     path = Path(arguments.camera)
-    data, camera_from_rig, start, notes, flip = _read_camera(path, arguments.frame, centre_lps_mm)
+    data, camera_from_rig, start, notes, flip = _read_camera(path, arguments, centre_lps_mm)
     camera, findings = camera_findings(data, str(path))
     findings += notes
     if arguments.pose is None:
@@ -153,9 +158,9 @@ def _camera_and_pose(
         raise InputError(f"{arguments.pose}: {problem}") from problem
 
 
-def _read_camera(path: Path, frame: int, centre_lps_mm: NDArray[np.float64]) -> tuple[
-    dict[str, Any], Any, NDArray[np.float64] | None, list[Finding], bool
-]:  # fmt: skip
+def _read_camera(
+    path: Path, arguments: argparse.Namespace, centre_lps_mm: NDArray[np.float64]
+) -> tuple[dict[str, Any], Any, NDArray[np.float64] | None, list[Finding], bool]:
     """CAM.json's content, camera_from_rig, a start pose or None, notes, whether to flip."""
     from xray_registration.evaluation.geometry_check.finding import note
     from xray_registration.geometry.json_files import read_json_object
@@ -171,7 +176,9 @@ def _read_camera(path: Path, frame: int, centre_lps_mm: NDArray[np.float64]) -> 
         camera, camera_from_world = read_mayacam(path)
         return camera.to_dict(), camera_from_world.tolist(), None, [], False
     x, y, z = (float(value) for value in centre_lps_mm)
-    shot = read_carm(path, frame, isocentre_lps_mm=(x, y, z))
+    shot = read_carm(
+        path, arguments.frame, isocentre_lps_mm=(x, y, z), increments=arguments.increments
+    )
     notes = [note("dicom", f"{path.name}: {text}.") for text in shot.notes]
     start = None if shot.positioner is None else shot.camera_from_ct
     return shot.camera.to_dict(), identity, start, notes, shot.flip_horizontal

@@ -9,8 +9,7 @@ For XA, RF, DX and CR images (also multi-frame). Tags used (DICOM PS3.3 C.8.7.5,
   (mm), DetectorElementSpacing, DetectorBinning, FieldOfViewRotation, FieldOfViewHorizontalFlip:
   where the detector's centre, at which the beam axis is taken to meet it, lies in the picture.
 * PositionerPrimaryAngle (+ LAO, - RAO), PositionerSecondaryAngle (+ CRAN, - CAUD), for multi-frame
-  runs with their increments: a value for every frame, added up from the second frame on, or one
-  value, the step from frame to frame.
+  runs with their increments (see dicom_motion).
 
 XA and RF pictures show the patient as seen from the detector towards the source, the mirror image
 of what the focal spot sees (geometry.positioner). Then ``flip_horizontal`` is true, and ``camera``
@@ -32,6 +31,7 @@ from xray_registration.geometry.camera import Camera
 from xray_registration.geometry.checks import finite_numbers, positive, positive_int
 from xray_registration.geometry.positioner import PositionerPose, camera_from_positioner
 from xray_registration.interchange.dicom_detector import principal_point_px
+from xray_registration.interchange.dicom_motion import angle_at_frame
 from xray_registration.optional import require
 
 Matrix = NDArray[np.float64]
@@ -82,6 +82,7 @@ def read_carm(
     isocentre_lps_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
     seen_from: str | None = None,
     principal_point: tuple[float, float] | None = None,
+    increments: str | None = None,
 ) -> CArmShot:
     """Camera and start pose of one frame.
 
@@ -93,6 +94,8 @@ def read_carm(
         seen_from: "detector" (mirrored, to be flipped) or "source"; None: detector for XA and RF,
             source for other modalities.
         principal_point: (column, row) px in the stored picture, where it is known better.
+        increments: how a run's angle increments are meant (dicom_motion.READINGS); None: as the
+            values allow.
 
     Raises:
         InputError: no DICOM; tags missing (by name); a spacing of 0; angles out of range; frame out
@@ -126,7 +129,9 @@ def read_carm(
         )
     return CArmShot(
         camera=camera,
-        positioner=_positioner(path, dataset, frame, frames, isocentre_lps_mm, sdd_mm, notes),
+        positioner=_positioner(
+            path, dataset, frame, frames, isocentre_lps_mm, sdd_mm, increments, notes
+        ),
         flip_horizontal=flip,
         white_is_zero=str(dataset.get("PhotometricInterpretation", "")) == "MONOCHROME1",
         frame=frame,
@@ -192,6 +197,7 @@ def _positioner(
     frames: int,
     isocentre_lps_mm: tuple[float, float, float],
     sdd_mm: float,
+    increments: str | None,
     notes: list[str],
 ) -> PositionerPose | None:
     names = ("PositionerPrimaryAngle", "PositionerSecondaryAngle")
@@ -222,32 +228,22 @@ def _positioner(
             f"{path}: DistanceSourceToPatient {sod_mm:g} mm is not smaller than "
             f"DistanceSourceToDetector {sdd_mm:g} mm."
         )
-    angles = [
-        float(finite_numbers(dataset[name].value, f"{path}: {name}"))
-        + _increment(path, dataset, f"{name}Increment", frame, frames)
-        for name in names
-    ]
+    angles = [_angle(path, dataset, name, frame, frames, increments) for name in names]
     try:
         return PositionerPose(angles[0], angles[1], sod_mm, isocentre_lps_mm)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def _increment(path: Path, dataset: Any, name: str, frame: int, frames: int) -> float:
-    if frames == 1 or not _has(dataset, name):
-        return 0.0
-    steps = np.atleast_1d(finite_numbers(dataset[name].value, f"{path}: {name}"))
-    if steps.size == 1:
-        return frame * float(steps[0])
-    if steps.size == frames:
-        # the first frame is where the angle itself is measured
-        return float(steps[1 : frame + 1].sum())
-    if steps.size == frames - 1:
-        return float(steps[:frame].sum())
-    raise InputError(
-        f"{path}: {name} holds {steps.size} values for {frames} frames; expected 1, {frames - 1} "
-        f"or {frames}."
-    )
+def _angle(
+    path: Path, dataset: Any, name: str, frame: int, frames: int, reading: str | None
+) -> float:
+    first = float(finite_numbers(dataset[name].value, f"{path}: {name}"))
+    tag = f"{name}Increment"
+    if frames == 1 or not _has(dataset, tag):
+        return first
+    steps = np.atleast_1d(finite_numbers(dataset[tag].value, f"{path}: {tag}"))
+    return angle_at_frame(first, steps, frame, frames, f"{path}: {tag}", reading)
 
 
 def _has(dataset: Any, name: str) -> bool:

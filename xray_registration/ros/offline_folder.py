@@ -6,6 +6,7 @@ manifest.yaml (or .json), paths relative to it; every key but ``image`` may be l
       - image: shot_01.png          # .png, .tif, .npy or DICOM
         camera: cam_01.json         # CAM.json or MayaCam 2.0 .txt; DICOM brings its own
         frame: 0                    # of a DICOM run
+        increments: steps           # of its angles: steps, offsets or absolute
         truth: true_01.json         # POSE.json; the true camera_from_ct
         start: start_01.json        # POSE.json to start from
         image_kind: intensity       # intensity, attenuation or display, over the parameters'
@@ -50,7 +51,7 @@ MANIFESTS = ("manifest.yaml", "manifest.yml", "manifest.json", "simulation.json"
 FRAME_ID = "carm_source_optical_frame"
 _KEYS = {
     "image", "camera", "frame", "truth", "start", "image_kind", "polarity", "flip_horizontal",
-    "stamp_s",
+    "stamp_s", "increments",
 }  # fmt: skip
 _SIMULATED_KEYS = {"camera_from_ct_lps", "i0", "seed"}
 _PERIOD_S = 0.1
@@ -175,7 +176,7 @@ class FolderSource:
         if not _is_dicom(path):
             raise InputError(f"{path}: the manifest names no camera for it, and it is no DICOM.")
         x, y, z = (float(value) for value in self.isocentre_lps_mm)
-        shot = read_carm(path, index, (x, y, z))
+        shot = read_carm(path, index, (x, y, z), increments=entry.get("increments"))
         return shot.camera, None if shot.positioner is None else shot.camera_from_ct, shot
 
 

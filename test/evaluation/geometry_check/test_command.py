@@ -36,6 +36,9 @@ class Case:
         hu[((i - 18) / 5) ** 2 + ((j - 40) / 5) ** 2 < 1] = 900  # a long bone, on one side
         hu[((i - 42) / 9) ** 2 + ((j - 20) / 9) ** 2 + ((k - 44) / 9) ** 2 < 1] = 700
         hu[(abs(i - 45) < 9) & (abs(j - 36) < 3) & (abs(k - 14) < 3)] = 1200
+        # slanting bones: no shift makes them look like their mirror image
+        for top in (0, 22, 44):
+            hu[(abs(k - top - 0.5 * i) < 2.5) & (abs(j - 34) < 4) & (abs(i - 31) < 22)] = 1500
         self.labels = np.where(hu == 700, 1, 0) + np.where(hu == 1200, 2, 0)
         self.write_volume(hu, "ct.nii.gz")
         self.write_volume(self.labels.astype(np.uint8), "labels.nii.gz")
@@ -269,3 +272,30 @@ def test_bad_files_exit_with_2(case: Case, capsys: pytest.CaptureFixture[str]) -
     )
     assert case.run(pose="axes.json") == 2
     assert "xyz" in capsys.readouterr().err
+
+
+def test_dicom_gives_camera_and_pose(case: Case) -> None:
+    """An XA header alone, and its own mirrored picture."""
+    pytest.importorskip("pydicom")
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    grey = cv2.imread(case.file("mirrored_image.png"), cv2.IMREAD_UNCHANGED)
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.12.1"
+    dataset.SOPInstanceUID = generate_uid(entropy_srcs=["check"])
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.Modality, dataset.PhotometricInterpretation = "XA", "MONOCHROME2"
+    dataset.Rows, dataset.Columns = grey.shape
+    dataset.SamplesPerPixel, dataset.BitsAllocated, dataset.BitsStored = 1, 16, 16
+    dataset.HighBit, dataset.PixelRepresentation = 15, 0
+    dataset.DistanceSourceToDetector, dataset.DistanceSourceToPatient = 1000.0, 700.0
+    dataset.ImagerPixelSpacing = [1.7, 1.7]
+    dataset.PositionerPrimaryAngle, dataset.PositionerSecondaryAngle = 8.0, -6.0
+    dataset.PixelData = grey.tobytes()
+    dataset.save_as(case.file("shot.dcm"), enforce_file_format=True)
+    assert case.run("--image", case.file("shot.dcm"), camera="shot.dcm", pose=None) == 0
+    assert {"dicom", "in_image", "likeness"} <= set(case.codes())

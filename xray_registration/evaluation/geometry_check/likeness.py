@@ -1,7 +1,8 @@
 """Does the picture look like the CT from this pose, or rather mirrored, or with other axes?
 
 A rendering and the picture are compared by the strength of their edges on about a hundred columns:
-this needs no knowledge of window and polarity, and forgives a pose that is a centimetre off.
+this needs no knowledge of window and polarity. They may be shifted against each other by an eighth
+of the picture, so a pose that is some centimetres off is forgiven.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ Image = NDArray[np.float32]
 
 _COLUMNS = 112
 _BLUR_PX = 1.5
+_AROUND_PX = 6.0
+_SHIFT = 0.12
 _CLEAR, _SMALL, _LIKE = 0.08, 0.02, 0.25
 
 
@@ -93,12 +96,21 @@ def _edges(image: Image) -> Image:
     cv2 = require("cv2", pip="opencv-python-headless")
     smooth = cv2.GaussianBlur(np.asarray(image, np.float32), (0, 0), _BLUR_PX)
     strength = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
-    # a collimator's or a background's border must not outweigh the bone
-    strength = np.minimum(strength, np.quantile(strength, 0.95))
+    # the skin's, a collimator's or a plate's border must not outweigh the bone: relative to the
+    # edges around, with a floor above the noise
+    around = cv2.GaussianBlur(strength, (0, 0), _AROUND_PX)
+    strength = strength / (around + 0.05 * float(np.quantile(strength, 0.95)) + 1e-12)
     return np.asarray(cv2.GaussianBlur(strength, (0, 0), _BLUR_PX), np.float32)
 
 
-def _correlation(a: Image, b: Image) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
-    return float((a * b).sum()) / scale if scale > 0 else 0.0
+def _correlation(fixed: Image, moving: Image) -> float:
+    """Of the middle of ``moving`` where it fits best: a pose may be off by some centimetres."""
+    cv2 = require("cv2", pip="opencv-python-headless")
+    height, width = moving.shape
+    dy, dx = round(_SHIFT * height), round(_SHIFT * width)
+    middle = moving[dy : height - dy, dx : width - dx]
+    if float(np.ptp(middle)) == 0.0 or float(np.ptp(fixed)) == 0.0:
+        return 0.0
+    found = cv2.matchTemplate(np.ascontiguousarray(fixed), np.ascontiguousarray(middle),
+                              cv2.TM_CCOEFF_NORMED)  # fmt: skip
+    return float(np.nan_to_num(found, posinf=0.0, neginf=0.0).max())
