@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 # Rays of a tile and samples of one call of the sampler. On CPUs the samples stay in a core's cache,
-# and the slices of a call are what torch's threads share; neither depends on their number.
-_CPU = (1 << 15, 1 << 18)
+# and larger temporaries would be fresh memory from the system every time; the slices of a call are
+# what torch's threads share.
+_CPU = (1 << 13, 1 << 17)
 _CUDA = (1 << 20, 1 << 24)
 _BILINEAR, _ZEROS, _ALIGN_CORNERS = 0, 0, True
 
