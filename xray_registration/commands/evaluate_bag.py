@@ -84,6 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     out, source_path = Path(arguments.out), Path(arguments.source)
     if not source_path.exists():
         raise InputError(f"{source_path}: no such bag or folder.")
+    if (out / "result_bag").exists():
+        raise InputError(f"{out / 'result_bag'}: exists already; bags are not overwritten.")
     settings = _settings(arguments)
     settings = replace(settings, overlay_always=not arguments.no_overlays)
     landmarks = read_landmarks(arguments.landmarks) if arguments.landmarks else None
