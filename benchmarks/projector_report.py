@@ -141,7 +141,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), constrained_layout=True)
-    for key, title in result["titles"].items():
+    for index, (key, title) in enumerate(result["titles"].items()):
+        style: dict[str, Any] = {"color": f"C{index}", "marker": "o", "label": title}
         some = [
             c
             for c in result["cells"]
@@ -149,17 +150,14 @@ def plot(result: dict[str, Any], path: Path) -> None:
         ]
         some.sort(key=lambda c: c["size"])
         if some:
-            left.loglog(
-                [c["size"] for c in some], [c["median"] for c in some], marker="o", label=title
-            )
+            left.loglog([c["size"] for c in some], [c["median"] for c in some], **style)
         cells = [c for c in result["volume_cells"] if c["contestant"] == key]
         cells.sort(key=lambda c: c["voxels"])
         if len(cells) > 1:
             right.loglog(
                 [c["voxels"] for c in cells],
                 [c["median"] for c in cells],
-                marker="o",
-                label=title,
+                **style,
             )
     left.set(xlabel="image width, pixels", ylabel="seconds", title="image + 6-DoF Jacobian")
     left.set_xticks([64, 128, 256, 512], ["64", "128", "256", "512"])

@@ -47,27 +47,29 @@ def frontal_pose(volume: AttenuationVolume, distance_mm: float = 700.0) -> Tenso
 
 def batch(
     projector: JosephProjector, start: Tensor, poses: int, turns: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Randomised images (poses x turns, 128, 128) and the true camera_from_ct of each."""
+) -> tuple[Tensor, Tensor, list[Camera]]:
+    """Randomised images (poses x turns, 128, 128), the true camera_from_ct and camera of each."""
 
     def uniform(*shape: int) -> Tensor:
         return 2 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1
 
     centre = torch.from_numpy(projector.isocentre_lps_mm)
     rendered_poses = left_increment(start, uniform(poses, 6) * _POSE, centre)
+    if turns == 1:
+        images = projector.image(rendered_poses, CAMERA)
+        return randomised(images, generator), rendered_poses, [CAMERA] * poses
     every = poses * turns
     rotations = so3_exp(uniform(every, 3) * _TURN)
     cameras = []
     for zoom in uniform(every).tolist():
         k = CAMERA.K * np.array([[1 + 0.05 * zoom, 1, 1], [1, 1 + 0.05 * zoom, 1], [1, 1, 1]])
         cameras.append(Camera(k, CAMERA.width, CAMERA.height, CAMERA.sdd_mm))
-    if turns == 1:
-        return randomised(projector.image(rendered_poses, CAMERA), generator), rendered_poses
     wide = covering_camera(cameras, rotations)
     source = torch.arange(every) // turns
     pictures = projector.image(rendered_poses, wide)
     images, _ = resample_turned(pictures, wide, cameras, rotations, source, "bilinear")
-    return randomised(images, generator), turned_pose(rotations, rendered_poses[source])
+    truth = turned_pose(rotations, rendered_poses[source])
+    return randomised(images, generator), truth, cameras
 
 
 def randomised(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -115,7 +117,7 @@ def measure(
         torch.set_num_threads(1)  # counts for this Python thread
         generator, made = torch.Generator().manual_seed(seed), 0
         while time.perf_counter() - begin < seconds:
-            images, truth = batch(projector, start, poses, turns, generator)
+            images, truth, _ = batch(projector, start, poses, turns, generator)
             assert images.isfinite().all()
             assert len(truth) == len(images)
             made += len(images)
