@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +84,16 @@ def make_protocol(data: Path) -> Callable[..., Protocol]:
 @pytest.fixture
 def small_protocol(data: Path) -> Protocol:
     return _small_protocol()
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are a thread here: no new interpreter has to start."""
+    from xray_registration.evaluation import runner
+
+    @contextmanager
+    def executor(_: Any) -> Iterator[ThreadPoolExecutor]:
+        with ThreadPoolExecutor(1) as pool:
+            yield pool
+
+    monkeypatch.setattr(runner, "open_executor", executor)

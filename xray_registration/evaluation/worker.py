@@ -13,6 +13,7 @@ import time
 import traceback
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -138,6 +139,11 @@ def register_case(job: Job, case_id: str, methods: tuple[str, ...]) -> list[Reco
             record.update(_registered(job, case, targets, views, name))
         records.append(record)
     return records
+
+
+def method_settings(job: Job, name: str) -> dict[str, Any]:
+    """What decides the method, for reports."""
+    return _made(job, name).settings()
 
 
 def _registered(job: Job, case: Case, targets: TargetSet, views: list[View], name: str) -> Record:
