@@ -12,7 +12,13 @@ from xray_registration.registration.config import GateConfig
 from xray_registration.registration.quality_gate import Evidence, decide, largest_sigma_mm
 from xray_registration.registration.result import Reason
 
-GATE = GateConfig(min_similarity=0.5, min_overlap=0.2, max_sigma_mm=1.0, max_correction_mm=40.0)
+GATE = GateConfig(
+    min_similarity=0.7,
+    min_similarity_several_views=0.5,
+    min_overlap=0.2,
+    max_sigma_mm=1.0,
+    max_correction_mm=40.0,
+)
 NAN_POSE = np.full((4, 4), np.nan)
 GOOD = Evidence(
     rig_from_ct=np.eye(4),
@@ -88,10 +94,19 @@ def test_one_view_is_not_numbered() -> None:
     assert "view" not in decide(evidence, GATE)[1]
 
 
+def test_one_view_alone_has_to_be_more_alike() -> None:
+    one = replace(GOOD, view_similarities=(0.6,), view_overlaps=(1.0,))
+    reason, text = decide(one, GATE)
+    assert reason is Reason.LOW_SIMILARITY
+    assert "0.700" in text
+    two = replace(GOOD, view_similarities=(0.6, 0.9))
+    assert decide(two, GATE)[0] is Reason.ACCEPTED
+
+
 def test_the_thresholds_themselves_pass() -> None:
     evidence = replace(
         GOOD,
-        view_similarities=(0.5,),
+        view_similarities=(0.7,),
         view_overlaps=(0.2,),
         covariance=np.diag([1.0, 0, 0, 0, 0, 0]),
         correction=np.array([40.0, 0, 0, 0, 0, 0]),

@@ -72,7 +72,9 @@ class GateConfig:
     """Below these a result is rejected.
 
     Attributes:
-        min_similarity: gradient correlation at the finest level.
+        min_similarity: gradient correlation at the finest level, of one view alone.
+        min_similarity_several_views: the same of every one of two or more views: that a wrong pose
+            looks right in each of them happens far less often. Figures: docs/design/gate.md.
         min_overlap: of CT and picture, see ``Objective.overlaps``; the least of the views counts.
         max_sigma_mm: largest standard deviation of a target at ``rotation_scale_mm`` from the
             isocentre that the normal matrix may predict.
@@ -80,14 +82,15 @@ class GateConfig:
             any start that the method can be trusted to come back from.
     """
 
-    min_similarity: float = 0.6
+    min_similarity: float = 0.85
+    min_similarity_several_views: float = 0.6
     min_overlap: float = 0.15
     max_sigma_mm: float = 0.5
     max_correction_mm: float = 80.0
 
     def __post_init__(self) -> None:
         # written so that NaN, with which every comparison of the gate would pass, is refused
-        for name in ("min_similarity", "min_overlap"):
+        for name in ("min_similarity", "min_similarity_several_views", "min_overlap"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected 0 to 1.")
         for name in ("max_sigma_mm", "max_correction_mm"):

@@ -43,13 +43,12 @@ def decide(evidence: Evidence, config: GateConfig) -> tuple[Reason, str]:
             "no pose matches the picture better than the start, "
             f"whose similarity is {evidence.start_similarity:.3f}"
         )
-    if similarity < config.min_similarity:
-        where = f" in view {int(np.argmin(evidence.view_similarities))}" * (
-            len(evidence.view_similarities) > 1
-        )
-        return Reason.LOW_SIMILARITY, (
-            f"similarity {similarity:.3f}{where} is below {config.min_similarity:.3f}"
-        )
+    where, needed = "", config.min_similarity
+    if len(evidence.view_similarities) > 1:
+        where = f" in view {int(np.argmin(evidence.view_similarities))}"
+        needed = config.min_similarity_several_views
+    if similarity < needed:
+        return Reason.LOW_SIMILARITY, f"similarity {similarity:.3f}{where} is below {needed:.3f}"
     sigma = largest_sigma_mm(evidence.covariance, evidence.rotation_scale_mm)
     if not sigma <= config.max_sigma_mm:
         return Reason.UNCERTAIN, (

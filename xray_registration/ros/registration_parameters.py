@@ -10,6 +10,11 @@ _GATE = GateConfig()
 # Field of GateConfig, upper end of its range, meaning.
 _GATE_LIMITS = (
     ("min_similarity", 1.0, "Gradient correlation below which a pose is rejected."),
+    (
+        "min_similarity_several_views",
+        1.0,
+        "The same when two or more views are registered together; every view must reach it.",
+    ),
     ("min_overlap", 1.0, "Overlap of CT and picture below which a pose is rejected."),
     (
         "max_sigma_mm",
