@@ -91,7 +91,7 @@ def scaling(ct: CTVolume, device: str, quick: bool, budget: Budget, reserve: flo
     cells = []
     for spacing in (2.1, 2.8, 4.2, 5.6):
         if budget.left() < reserve + 10:
-            budget.left_out.append(f"cost against volume at {spacing} mm")
+            budget.left_out.append(f"all: cost against volume at {spacing} mm")
             continue
         volume = AttenuationVolume.from_ct(ct, spacing_mm=spacing, device=device)
         race = Race(volume, device, quick, budget)
@@ -123,9 +123,8 @@ def memory(volume: AttenuationVolume, race: Race, quick: bool) -> dict[str, floa
     torch.set_num_threads(1)
     sizes = (128,) if quick else (128, 512)
     found = {}
-    fresh, _ = contestants(volume, race.samples)
     for size in sizes:
-        for contestant in fresh:
+        for contestant in contestants(volume, race.samples)[0]:
             if contestant.key == "siddon" or (size > 128 and contestant.key in _SLOW):
                 continue
             call = partial(contestant.image_and_jacobian, race.poses, camera_of(size))

@@ -59,7 +59,7 @@ class Budget:
         """Whether a call of about so long may start; if not, it is noted."""
         if seconds <= self._at_most and 1.2 * seconds + reserve < self.left():
             return True
-        self.left_out.append(f"{what} (about {seconds:.0f} s a call)")
+        self.left_out.append(f"{what} (about {seconds:.1f} s a call)")
         return False
 
 
@@ -145,8 +145,8 @@ class Race:
         slow = (1 if expected > 8 else 2 if self.quick else 3) if expected > 1 else rounds
         if index >= slow:
             return
-        what = f"{contestant.title}, {cell.kind} {cell.size}, batch {cell.batch}"
-        if not self.budget.allows(expected, reserve, f"{what}, threads {cell.threads}"):
+        what = f"{cell.kind} {cell.size} batch {cell.batch} threads {cell.threads}"
+        if not self.budget.allows(expected, reserve, f"{contestant.title}: {what}"):
             return
         if index == 0 and expected < 2:
             timed(lambda: call(poses, camera), self.device)  # layouts, caches, first allocations

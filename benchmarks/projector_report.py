@@ -100,8 +100,12 @@ def print_report(result: dict[str, Any]) -> None:
         f"({stream['images_per_second_of_one_core']:.0f} per second of one core's own time), "
         f"{stream['peak_process_memory_mb']:.0f} MB"
     )
+    grouped: dict[str, list[str]] = {}
     for line in dict.fromkeys(result["left_out"]):
-        print(f"left out: {line}")
+        who, _, what = line.partition(": ")
+        grouped.setdefault(who, []).append(what.partition(" (")[0])
+    for who, what in grouped.items():
+        print(f"left out for its time, {who}: {'; '.join(what)}")
     for line in result["absent"]:
         print(f"absent: {line}")
     _print_aims(result)
