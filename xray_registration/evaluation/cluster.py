@@ -14,8 +14,6 @@ from xray_registration.errors import InputError
 from xray_registration.optional import require
 
 _CONNECT_S = 20
-# A task whose worker has died runs again elsewhere; one that kills its third worker is given up.
-_RETRIES = 2
 
 
 @contextmanager
@@ -41,6 +39,6 @@ def cluster_executor(address: str) -> Iterator[Executor]:
                 f"'dask worker --nthreads 1 {address}'."
             )
         # pure=False: a task is a record to be made, not a value that may be shared
-        yield client.get_executor(retries=_RETRIES, pure=False)
+        yield client.get_executor(pure=False)
     finally:
         client.close()

@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -197,8 +197,14 @@ def _results(futures: list[Future[Any]]) -> Iterator[Any]:
         for future in as_completed(futures):
             try:
                 result = future.result()
-            except BrokenProcessPool as error:
+            except (BrokenProcessPool, CancelledError) as error:
                 raise XrayRegistrationError(_DIED) from error
+            except Exception as error:
+                # e.g. KilledWorker: a task that every worker died of; or the scheduler is gone
+                if type(error).__module__.startswith("distributed."):
+                    text = f"the cluster: {type(error).__name__}: {error}; {_DIED}"
+                    raise XrayRegistrationError(text) from error
+                raise
             yield result
     finally:
         for future in futures:
