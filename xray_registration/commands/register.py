@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -179,28 +181,29 @@ def run(arguments: argparse.Namespace) -> int:
     config = _config(arguments.config)
     start, ct_axes = read_pose(arguments.initial_pose)
     shots = _shots(arguments)
-    readings = [_views(shots, polarity) for polarity in _polarities(shots)]
+    readings = {polarity: _views(shots, polarity) for polarity in _polarities(shots)}
     ct, labels = load_patient(arguments)
     isocentre = arguments.isocentre
     if isocentre is not None:
         isocentre = lps_from_ct_axes(ct_axes)[:3, :3] @ isocentre
     registrar = Registrar(ct, config, labels, arguments.device, isocentre)
 
-    results = [registrar.register(views, start) for views in readings]
-    best = max(range(len(results)), key=lambda n: results[n].similarity)
-    views = readings[best]
+    began = time.perf_counter()
+    polarity = _polarity_that_fits(registrar, readings, start)
+    views = readings[polarity]
+    result = registrar.register(views, start)
     result = replace(
-        results[best],
-        seconds=sum(result.seconds for result in results),
+        result,
+        seconds=time.perf_counter() - began,
         extra={
             "rig_from_ct_start": _in_axes(start, ct_axes),
             "views": [
-                _view_record(shot, view, polarity, similarity)
-                for shot, view, polarity, similarity in zip(
+                _view_record(shot, view, used, similarity)
+                for shot, view, used, similarity in zip(
                     shots,
                     views,
-                    _used_polarities(shots, _polarities(shots)[best]),
-                    results[best].view_similarities,
+                    _used_polarities(shots, polarity),
+                    result.view_similarities,
                     strict=True,
                 )
             ],
@@ -274,6 +277,22 @@ def _polarities(shots: list[Shot]) -> list[Polarity | None]:
     """What to try: one reading when every image's polarity is known, else both."""
     open_question = any(shot.kind == "display" and shot.polarity is None for shot in shots)
     return ["bone_dark", "bone_bright"] if open_question else [None]
+
+
+def _polarity_that_fits(
+    registrar: Registrar,
+    readings: dict[Polarity | None, list[View]],
+    start: NDArray[np.float64],
+) -> Polarity | None:
+    """Of two readings of the images the one that the CT explains better, by a quick registration.
+
+    With the wrong polarity every gradient of the picture points the wrong way.
+    """
+    if len(readings) == 1:
+        return next(iter(readings))
+    quick = copy.copy(registrar)  # shares the volumes
+    quick.config = replace(registrar.config, spread=replace(registrar.config.spread, count=0))
+    return max(readings, key=lambda polarity: quick.register(readings[polarity], start).similarity)
 
 
 def _used_polarities(shots: list[Shot], tried: Polarity | None) -> list[Polarity]:
