@@ -130,6 +130,20 @@ def test_the_optimum_as_a_start_is_accepted(thorax: Any) -> None:
     assert thorax.error_mm(again.rig_from_ct, first.rig_from_ct) < 0.1
 
 
+def test_a_second_attempt_finds_what_the_first_missed(thorax: Any) -> None:
+    """From 50 mm and 25 degrees; this start leads a single attempt to a wrong pose."""
+    truth = thorax.pose("ap")
+    start = thorax.start(truth, 50.0, 25.0, seed=1)
+    once = Registrar(thorax.ct, RegistrationConfig(spread=SpreadConfig(count=0)))
+    first = once.register([thorax.view()], start)
+    assert refused(first)
+    assert thorax.error_mm(first.rig_from_ct, truth) > 10
+    both = thorax.registrar.register([thorax.view()], start)
+    assert both.accepted, both.reason_text
+    assert thorax.error_mm(both.rig_from_ct, truth) < 0.5
+    assert both.iterations > first.iterations
+
+
 def test_an_unknown_display_window_does_not_matter(thorax: Any) -> None:
     """8 bits, a gamma and an S curve that the receiver does not know, either polarity."""
     truth = thorax.pose("ap")
