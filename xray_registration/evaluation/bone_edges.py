@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from xray_registration.geometry.camera import Camera
+from xray_registration.imaging.patient import patient_mask
 from xray_registration.imaging.volume import AIR_HU, CTVolume
 from xray_registration.optional import require
 from xray_registration.rendering import AttenuationVolume, JosephProjector
@@ -24,7 +25,7 @@ show the voxels' steps as edges."""
 _WIDEST = 768
 _SMALLEST_PX = 8
 # Share of the picture's bone pixels that a strong edge, and its weak continuation, are among.
-_STRONG, _WEAK = 0.95, 0.86
+_STRONG, _WEAK = 0.93, 0.72
 
 
 class BoneRenderer:
@@ -42,18 +43,18 @@ class BoneRenderer:
         Args:
             ct: the patient.
             bone_hu: HU at which voxels begin to count, and from which on they count fully.
-            mask: (D, H, W) on the CT's grid, True = may count; e.g. some structures of a label map.
+            mask: (D, H, W) on the CT's grid, True = may count, e.g. some structures of a label map;
+                None: the patient without couch and head holder.
             device: where to render.
 
         Raises:
             InputError: there is no bone.
         """
         low, high = bone_hu
-        kept = ct if mask is None else ct.cropped_to(mask=mask, margin_mm=3.0)
+        mask = patient_mask(ct) if mask is None else mask
+        kept = ct.cropped_to(mask=mask, margin_mm=3.0)
         hu = kept.hu.astype(np.float32)
-        share = np.clip((hu - low) / (high - low), 0.0, 1.0)
-        if mask is not None:
-            share *= _part(mask, ct, kept)
+        share = np.clip((hu - low) / (high - low), 0.0, 1.0) * _part(mask, ct, kept)
         bone = replace(kept, hu=(hu - AIR_HU) * share + AIR_HU)
         volume = AttenuationVolume.from_ct(bone, device=device)
         self._projector = JosephProjector(volume)

@@ -90,22 +90,19 @@ def grey_rgb(radiograph: Radiograph) -> Picture:
     systems do before they show a picture, then a robust window is taken. For display only.
     """
     cv2 = require("cv2", pip="opencv-python-headless")
-    values = np.where(radiograph.mask, radiograph.attenuation, np.float32(np.nan))
+    values = np.asarray(radiograph.attenuation, dtype=np.float32)
     height, width = values.shape
-    usable = values[::3, ::3][radiograph.mask[::3, ::3]]
-    if usable.size == 0:
-        values = np.asarray(radiograph.attenuation, dtype=np.float32)
-        usable = values[::3, ::3].ravel()
-    values = np.where(np.isnan(values), np.median(usable), values).astype(np.float32)
+    seen = radiograph.mask if radiograph.mask.any() else np.ones_like(radiograph.mask)
+    # masked pixels (blades, metal) would cast a halo on their neighbours
+    inside = np.where(seen, values, np.median(values[::3, ::3][seen[::3, ::3]]))
     # the slow part needs few pixels
     small = (max(1, width // 8), max(1, height // 8))
-    slow = cv2.resize(values, small, interpolation=cv2.INTER_AREA)
+    slow = cv2.resize(inside.astype(np.float32), small, interpolation=cv2.INTER_AREA)
     slow = cv2.GaussianBlur(slow, (0, 0), max(small) / _SLOW_PARTS)
     values = values - _SLOW_SHARE * cv2.resize(slow, (width, height))
-    seen = values[::3, ::3][radiograph.mask[::3, ::3]] if radiograph.mask.any() else values
-    low, high = np.percentile(seen, (1.0, 99.7))
+    low, high = np.percentile(values[::3, ::3][seen[::3, ::3]], (1.0, 99.7))
     grey = np.clip((values - low) / max(float(high - low), 1e-12), 0.0, 1.0)
-    grey = np.where(radiograph.mask, grey, 0.3 * grey)
+    grey = np.where(seen, grey, 0.4 * grey)
     return np.repeat((255.0 * grey).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
