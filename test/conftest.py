@@ -39,8 +39,8 @@ os.environ["CYCLONEDDS_URI"] = (
     "<MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>"
     '<Peers><Peer address="127.0.0.1"/></Peers></Discovery></Domain></CycloneDDS>'
 )
-# A shell without job control starts background jobs with SIGINT ignored, and the processes that tests
-# start and interrupt would inherit that.
+# A shell without job control starts background jobs with SIGINT ignored, and the processes that
+# tests start and interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Figures are drawn to files; no test may need a display.
 os.environ.setdefault("MPLBACKEND", "Agg")
