@@ -30,7 +30,10 @@ from xray_registration.evaluation.protocol_parts import (
 
 @dataclass(frozen=True)
 class Protocol:
-    """See the module. ``truth`` says in words whose pose is the true one."""
+    """See the module. ``truth`` says in words whose pose is the true one.
+
+    ``structures``: bones of the label map that our method is told to register; none = the whole CT.
+    """
 
     name: str
     version: int
@@ -46,6 +49,7 @@ class Protocol:
     acquisitions: tuple[AcquisitionSpec, ...]
     cases_per_bin: int = 24
     quick_per_bin: int = 4
+    structures: tuple[str, ...] = ()
     reject: RejectSpec | None = None
 
     def __post_init__(self) -> None:

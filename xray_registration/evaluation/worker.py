@@ -93,7 +93,7 @@ def record_identity(job: Job, case: Case, method: str) -> str:
         np.asarray(case.rig_from_ct_start).tolist(),
         method,
         code_fingerprint(METHOD_CODE),
-        job.config if method == OURS else "",
+        _settings_of_ours(job).to_dict() if method == OURS else "",
         job.device if method == OURS else "",
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
@@ -175,8 +175,15 @@ def _method(job: Job, name: str) -> tuple[Method, bool]:
 
 
 @lru_cache(maxsize=8)
+def _settings_of_ours(job: Job) -> RegistrationConfig:
+    """The given configuration, or the default with the structures that the protocol asks for."""
+    if job.config:
+        return RegistrationConfig.from_dict(json.loads(job.config))
+    return RegistrationConfig(structures=protocol_from_dict(json.loads(job.protocol)).structures)
+
+
+@lru_cache(maxsize=8)
 def _made(job: Job, name: str) -> Method:
     protocol = protocol_from_dict(json.loads(job.protocol))
     ct, labels = load_patient(protocol.patient)
-    config = RegistrationConfig.from_dict(json.loads(job.config)) if job.config else None
-    return make_method(name, ct, labels, config, job.device)
+    return make_method(name, ct, labels, _settings_of_ours(job), job.device)

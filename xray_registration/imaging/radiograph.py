@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xray_registration.errors import InputError
 from xray_registration.imaging import masks
+from xray_registration.imaging.blades import field_between_blades
 from xray_registration.imaging.collimation import open_field
 from xray_registration.imaging.radiograph_checks import (
     KINDS,
@@ -307,11 +308,13 @@ def _mask_automatically(
         signals = [values]
     else:
         signals = [-values, values]
-    for signal in signals:
-        inside = open_field(signal, usable, logarithmic=kind == "intensity")
-        if inside is not None:
-            exclude("collimated", ~inside)
-            break
+    is_counts = kind == "intensity"
+    fields = (open_field(signal, usable, logarithmic=is_counts) for signal in signals)
+    inside = next((field for field in fields if field is not None), None)
+    if inside is None:
+        inside = field_between_blades(signals[0], is_counts)
+    if inside is not None:
+        exclude("collimated", ~inside)
 
     saturated = np.zeros_like(usable)
     if saturation_level is not None:

@@ -127,6 +127,12 @@ _DEFAULT_LEVELS = (
     Level(pixel_mm=2.5, spacing_mm=2.5, max_iterations=20),
     Level(pixel_mm=1.25, spacing_mm=1.4, max_iterations=12),
 )
+# Fine to the detector's own pixels: in one view only the finest edges tell depth from deformation.
+_DEFAULT_STRUCTURE_LEVELS = (
+    Level(1.25, 0.7, 15, GradientResidual(window_px=6.0)),
+    Level(0.7, 0.7, 12, GradientResidual(window_px=8.0)),
+    Level(0.3, 0.7, 10, GradientResidual(window_px=8.0)),
+)
 _DEFAULT_OPTIMISER = LevenbergMarquardtConfig()
 _DEFAULT_GATE = GateConfig()
 _DEFAULT_SPREAD = SpreadConfig()
@@ -137,7 +143,12 @@ class RegistrationConfig:
     """Everything that decides the outcome, apart from the data.
 
     Attributes:
-        levels: coarse to fine.
+        levels: coarse to fine, of the whole CT.
+        structures: names in the label map (``*`` and ``?`` allowed) of the bones whose pose is
+            wanted, where the rest of the patient may lie otherwise than in the CT; none = the whole
+            CT is one rigid body.
+        structure_levels: with ``structures`` these follow upon those of ``levels`` that are coarser
+            than the first of them.
         optimiser: of every level.
         gate: accept or reject.
         spread: the second attempt.
@@ -146,6 +157,8 @@ class RegistrationConfig:
     """
 
     levels: tuple[Level, ...] = _DEFAULT_LEVELS
+    structures: tuple[str, ...] = ()
+    structure_levels: tuple[Level, ...] = _DEFAULT_STRUCTURE_LEVELS
     optimiser: LevenbergMarquardtConfig = _DEFAULT_OPTIMISER
     gate: GateConfig = _DEFAULT_GATE
     spread: SpreadConfig = _DEFAULT_SPREAD
@@ -153,8 +166,9 @@ class RegistrationConfig:
     isolate_patient: bool = True
 
     def __post_init__(self) -> None:
-        if not self.levels:
-            raise InputError("levels is empty; expected one resolution or more.")
+        for name in ("levels", "structure_levels"):
+            if not getattr(self, name):
+                raise InputError(f"{name} is empty; expected one resolution or more.")
 
     def with_levels(self, *levels: Level) -> RegistrationConfig:
         """The same with other levels."""
@@ -168,11 +182,15 @@ class RegistrationConfig:
     def from_dict(cls, data: Mapping[str, Any], source: str = "config") -> RegistrationConfig:
         """From plain values; what is absent keeps its default, what is unknown is refused."""
         values = _known(cls, data, source)
-        if "levels" in values:
-            if not isinstance(values["levels"], (list, tuple)):
-                raise InputError(f"{source}: levels is {values['levels']!r}; expected a list.")
-            values["levels"] = tuple(
-                _level(level, f"{source}: levels[{n}]") for n, level in enumerate(values["levels"])
+        for name in ("levels", "structure_levels"):
+            if name in values:
+                values[name] = tuple(
+                    _level(level, f"{source}: {name}[{n}]")
+                    for n, level in enumerate(_listed(values[name], f"{source}: {name}"))
+                )
+        if "structures" in values:
+            values["structures"] = tuple(
+                str(name) for name in _listed(values["structures"], f"{source}: structures")
             )
         if "optimiser" in values:
             values["optimiser"] = _made(LevenbergMarquardtConfig, values["optimiser"], source)
@@ -181,6 +199,12 @@ class RegistrationConfig:
         if "gate" in values:
             values["gate"] = _made(GateConfig, values["gate"], source)
         return _made(cls, values, source)
+
+
+def _listed(value: Any, source: str) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise InputError(f"{source} is {value!r}; expected a list.")
+    return list(value)
 
 
 def _level(data: Mapping[str, Any], source: str) -> Level:

@@ -34,6 +34,7 @@ class _LevelView:
     rig_to_camera: Tensor  # (6, 6): increments in rig axes to camera axes
     target: GradientTarget
     weight: Tensor  # (S, H, W): what counts, per start
+    background: Tensor | None  # (S, H, W): of what does not move with the pose, per start
     axes: Sequence[int] | None  # per start, held
     overlap: Tensor  # (S,), see Objective.overlaps
 
@@ -57,6 +58,7 @@ class Objective:
         pixel_mm: float,
         starts: Tensor,
         margin_mm: float,
+        background: Projector | None = None,
     ) -> None:
         """Prepare the pictures at ``pixel_mm`` (at the isocentre) for ``starts`` (S, 4, 4).
 
@@ -66,6 +68,7 @@ class Objective:
         self._projector = projector
         self._residual = residual
         self._corners_lps_mm = corners_lps_mm
+        self._background = background
         self._views = [
             self._prepared(view, cut, pixel_mm, starts.to(torch.float64), margin_mm)
             for view in views
@@ -88,6 +91,7 @@ class Objective:
             image, jacobian = self._projector.image_and_jacobian(
                 view.camera_from_rig @ poses, view.camera, self._axes(view, places)
             )
+            image = _before(view, image, places)
             r, change = self._residual.with_jacobian(image, jacobian, view.target)
             to_camera = view.rig_to_camera.to(change)
             residuals.append(r.flatten(1))
@@ -102,6 +106,7 @@ class Objective:
             image = self._projector.image(
                 view.camera_from_rig @ poses, view.camera, self._axes(view, places)
             )
+            image = _before(view, image, places)
             weight = view.weight[places]
             values.append(self._residual.correlation(image, view.target, weight))
         return torch.stack(values, 1)
@@ -114,7 +119,7 @@ class Objective:
     ) -> _LevelView:
         camera_from_rig = torch.from_numpy(np.array(view.camera_from_rig))
         poses = camera_from_rig @ starts
-        depth = _isocentre_depth(poses, self._projector.isocentre_lps_mm)
+        depth = isocentre_depth(poses, self._projector.isocentre_lps_mm)
         width = level_width(view.camera, depth, pixel_mm)
         radiograph, camera = downsample(view.radiograph, view.camera, width)
         margin_px = math.ceil(margin_mm / pixel_mm)
@@ -134,13 +139,19 @@ class Objective:
             # beside the CT's shadow the picture shows air, but beyond a cut it shows patient
             beyond = dilated(passed, margin_px + 1) & ~covered
             shown &= ~(dilated(passed, self._residual.reach_px) | beyond)
+        weight = shown.to(image) * target.weight
+        background = None
+        if self._background is not None:
+            background = self._background.image(poses, camera)
+            weight = weight * self._residual.dominance(image, background, target)
         rotation = camera_from_rig[:3, :3]
         return _LevelView(
             camera=camera,
             camera_from_rig=camera_from_rig,
             rig_to_camera=torch.block_diag(rotation, rotation),
             target=target,
-            weight=shown.to(image) * target.weight,
+            weight=weight,
+            background=background,
             axes=axes,
             overlap=overlap,
         )
@@ -174,6 +185,11 @@ class Objective:
         of_picture = both / mask.sum().clamp_min(1)
         of_ct = both / shadow.sum((1, 2)).clamp_min(1)
         return torch.maximum(of_picture, of_ct)
+
+
+def _before(view: _LevelView, image: Tensor, places: Tensor) -> Tensor:
+    """Images (b, H, W) of the bones with what is behind and before them."""
+    return image if view.background is None else image + view.background[places]
 
 
 def cut_faces(
@@ -219,7 +235,8 @@ def level_width(camera: Camera, depth_mm: float, pixel_mm: float) -> int:
     return int(np.clip(round(field_mm / pixel_mm), 16, camera.width))
 
 
-def _isocentre_depth(poses: Tensor, isocentre_lps_mm: NDArray[np.float64]) -> float:
+def isocentre_depth(poses: Tensor, isocentre_lps_mm: NDArray[np.float64]) -> float:
+    """Median depth (mm) of the isocentre over poses (S, 4, 4), camera from CT."""
     centre = torch.from_numpy(isocentre_lps_mm)
     depths = poses[:, 2, :3] @ centre + poses[:, 2, 3]
     return float(depths.median())

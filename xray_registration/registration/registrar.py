@@ -17,11 +17,17 @@ from xray_registration.geometry import check_rigid, se3
 from xray_registration.imaging.labels import LabelMap
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.registration.config import Level, RegistrationConfig
+from xray_registration.registration.foreign_objects import without_foreign_objects
 from xray_registration.registration.levenberg_marquardt import Minimum, Termination, minimise
 from xray_registration.registration.objective import Objective, cut_faces, ends_of
 from xray_registration.registration.quality_gate import Evidence, decide
 from xray_registration.registration.result import Reason, RegistrationResult
 from xray_registration.registration.spread import spread_starts
+from xray_registration.registration.structures import (
+    box_centre_lps_mm,
+    matching_structures,
+    split,
+)
 from xray_registration.registration.view import View
 from xray_registration.rendering import AttenuationVolume, JosephProjector
 
@@ -30,6 +36,7 @@ _log = logging.getLogger(__name__)
 # Anatomy of this size is what the levels' lengths are stated for; smaller CTs get finer levels.
 _REFERENCE_EXTENT_MM = 250.0
 _SMALLEST_LENGTH_SCALE = 0.2
+_BACKGROUND_MM = 1.4  # voxels of what does not move; its finest structure is not trusted anyway
 # Two poses whose similarities differ by less are equally good.
 _SAME_SIMILARITY = 1e-3
 
@@ -40,6 +47,23 @@ class _PreparedLevel:
     pixel_mm: float
     projector: JosephProjector
     cut: JosephProjector | None
+    background: JosephProjector | None = None  # of structures: the rest of the patient
+
+
+@dataclass(frozen=True, eq=False)
+class _Coarse:
+    """Outcome of the levels of the whole CT, for one start that was the best of all.
+
+    Attributes:
+        poses, given: (1, 4, 4), the pose and the caller's start that it came from.
+        minimum: of the last level.
+        iterations: of all starts.
+    """
+
+    poses: Tensor
+    given: Tensor
+    minimum: Minimum | None
+    iterations: int
 
 
 class Registrar:
@@ -58,13 +82,14 @@ class Registrar:
         Args:
             ct: the patient.
             config: what to do; the default registers any anatomy from starts within about 30 mm.
-            label_map: kept for those who draw or name the anatomy; it does not change the result.
+            label_map: of the CT; needed for the configuration's ``structures``.
             device: "cpu" or "cuda[:n]".
-            isocentre_lps_mm: centre (3,) of increments and covariance; the centre of the bone's
-                bounding box when None.
+            isocentre_lps_mm: centre (3,) of increments and covariance; when None the centre of the
+                bounding box of the structures, or else of all bone.
 
         Raises:
-            InputError: no such device; nothing in the CT attenuates.
+            InputError: no such device; nothing in the CT attenuates; structures without a label
+                map, or that are not in it.
         """
         self.ct = ct
         self.config = config or RegistrationConfig()
@@ -75,7 +100,11 @@ class Registrar:
             energy_kev=self.config.energy_kev,
             isolate_patient=self.config.isolate_patient,
         )
-        if isocentre_lps_mm is None:
+        self._projectors: dict[tuple[int, tuple[int, int, int]], JosephProjector] = {}
+        names = self._structure_names()
+        if isocentre_lps_mm is None and label_map is not None and names:
+            isocentre_lps_mm = box_centre_lps_mm(label_map, names)
+        elif isocentre_lps_mm is None:
             isocentre_lps_mm = ct.bone_box_lps().mean(0)
         self.isocentre_lps_mm = np.asarray(isocentre_lps_mm, dtype=np.float64)
         extent = float((np.array(finest.shape_ijk) * finest.spacing_mm).max())
@@ -84,7 +113,18 @@ class Registrar:
         )
         self._corners_lps_mm = _corners(finest)
         cut = cut_faces(finest, ends_of(ct, finest))
-        self._levels = [self._prepared(level, finest, cut) for level in self.config.levels]
+        if label_map is not None and names:
+            bones, rest = split(finest, ct, label_map, names, self.config.energy_kev)
+            first = self.config.structure_levels[0].pixel_mm
+            whole = [level for level in self.config.levels if level.pixel_mm > first]
+            whole = whole or [self.config.levels[0]]
+            self._levels = [self._prepared(level, finest, cut) for level in whole]
+            self._of_structures = [
+                self._prepared(level, bones, cut, rest) for level in self.config.structure_levels
+            ]
+        else:
+            self._levels = [self._prepared(level, finest, cut) for level in self.config.levels]
+            self._of_structures = []
 
     def register(self, views: Sequence[View], rig_from_ct_start: ArrayLike) -> RegistrationResult:
         """Find the pose of the CT in the rig that explains all views together.
@@ -103,7 +143,9 @@ class Registrar:
         with torch.no_grad():
             result = self._attempt(list(views), starts, starts)
             spread = self.config.spread
-            certain = result.accepted and result.similarity >= spread.unless_similarity
+            # bones alone are judged by a threshold of their own, which wrong poses are far below
+            sure = bool(self._of_structures) or result.similarity >= spread.unless_similarity
+            certain = result.accepted and sure
             if spread.count and not certain:
                 result = self._second_attempt(list(views), starts, result)
         result = replace(result, seconds=time.perf_counter() - began)
@@ -120,9 +162,19 @@ class Registrar:
         if not kept:
             return first
         given, poses = (torch.stack(column) for column in zip(*kept, strict=True))
-        second = self._attempt(views, poses, given)
+        coarse = self._coarse(views, poses, given)
+        if self._of_structures and not self._is_more_alike(views, coarse.poses, first):
+            return replace(first, iterations=first.iterations + coarse.iterations)
+        second = self._fine(views, coarse)
         best = second if second.similarity > first.similarity else first
         return replace(best, iterations=first.iterations + second.iterations)
+
+    def _is_more_alike(self, views: list[View], poses: Tensor, other: RegistrationResult) -> bool:
+        """Whether the whole CT at ``poses`` (1, 4, 4) is more like the pictures than at another."""
+        both = torch.cat((poses, torch.from_numpy(other.rig_from_ct)[None]))
+        objective = self._objective(self._levels[-1], views, both)
+        similarity = objective.correlations(both, torch.arange(2)).mean(1)
+        return bool(similarity[0] > similarity[1] + _SAME_SIMILARITY)
 
     def _attempt(self, views: list[View], starts: Tensor, given: Tensor) -> RegistrationResult:
         """All levels; of several ``starts`` (S, 4, 4) the best after the first level goes on.
@@ -130,37 +182,56 @@ class Registrar:
         ``given`` (S, 4, 4): the caller's start that each start belongs to; the result is never
         worse than that one, and its correction is measured from it.
         """
-        centre = torch.from_numpy(self.isocentre_lps_mm)
+        return self._fine(views, self._coarse(views, starts, given))
 
-        def retract(poses: Tensor, xi: Tensor) -> Tensor:
-            return se3.left_increment(poses, xi, centre)
-
-        poses, iterations = starts, 0
+    def _coarse(self, views: list[View], starts: Tensor, given: Tensor) -> _Coarse:
+        """The levels of the whole CT."""
+        poses, iterations, minimum = starts, 0, None
         for prepared in self._levels:
             objective = self._objective(prepared, views, poses)
-            minimum = minimise(
-                objective, retract, poses, prepared.level.max_iterations, self.config.optimiser
-            )
+            minimum = self._minimum(objective, poses, prepared.level)
             iterations += int(minimum.iterations.sum())
             if len(poses) > 1:
-                everyone = torch.arange(len(poses))
-                similarity = objective.correlations(minimum.poses, everyone).mean(1)
-                best = int(torch.nan_to_num(similarity, nan=-2.0).argmax())
+                best = _most_alike(objective, minimum)
                 given, minimum = given[best : best + 1], minimum.only(best)
             poses = minimum.poses
-        return self._judged(views, given[:1], minimum, iterations)
+        return _Coarse(poses, given, minimum, iterations)
+
+    def _fine(self, views: list[View], coarse: _Coarse) -> RegistrationResult:
+        """The levels of the structures, if any, and the judgement."""
+        poses, minimum, iterations = coarse.poses, coarse.minimum, coarse.iterations
+        given, pictures = coarse.given, views
+        if self._of_structures:
+            whole = self._levels[-1].projector
+            pictures = [without_foreign_objects(view, whole, poses) for view in views]
+        for prepared in self._of_structures:
+            objective = self._objective(prepared, pictures, poses)
+            minimum = self._minimum(objective, poses, prepared.level)
+            iterations += int(minimum.iterations.sum())
+            poses = minimum.poses
+        assert minimum is not None  # there is always a level
+        return self._judged(pictures, given[:1], minimum, iterations)
+
+    def _minimum(self, objective: Objective, poses: Tensor, level: Level) -> Minimum:
+        centre = torch.from_numpy(self.isocentre_lps_mm)
+
+        def retract(moved: Tensor, xi: Tensor) -> Tensor:
+            return se3.left_increment(moved, xi, centre)
+
+        return minimise(objective, retract, poses, level.max_iterations, self.config.optimiser)
 
     def _judged(
         self, views: list[View], start: Tensor, minimum: Minimum, iterations: int
     ) -> RegistrationResult:
         """The result of one pose (a batch of one) that was found from ``start`` (1, 4, 4)."""
-        finest = self._levels[-1]
+        finest = self._of_structures[0] if self._of_structures else self._levels[-1]
         poses = minimum.poses
         # Judged on the pixels that the final pose shows, not on those of the last level's start.
         judge = self._objective(finest, views, torch.cat((poses, start)))
         similarities = judge.correlations(torch.cat((poses, start)), torch.arange(2))
         final, at_start = similarities[0], similarities[1]
-        covariance = self._covariance(minimum, finest.level)
+        last = (self._levels + self._of_structures)[-1]
+        covariance = self._covariance(minimum, last.level)
         finite = bool(torch.isfinite(poses).all() and torch.isfinite(final).all())
         # Nothing found that is better: the start is returned. The gate hears of it unless the two
         # are equal but for rounding and noise: a start may well be the optimum (C-arm at rest).
@@ -210,22 +281,42 @@ class Registrar:
             starts,
             # a level must be able to move the CT by several of its own pixels
             margin_mm=4 * prepared.pixel_mm,
+            background=prepared.background,
         )
 
+    def _structure_names(self) -> list[str]:
+        if not self.config.structures:
+            return []
+        if self.label_map is None:
+            raise InputError(
+                f"structures {list(self.config.structures)} are to be registered, but there is no "
+                "label map; give one, or no structures."
+            )
+        return matching_structures(self.label_map, self.config.structures)
+
     def _prepared(
-        self, level: Level, finest: AttenuationVolume, cut: AttenuationVolume | None
+        self,
+        level: Level,
+        finest: AttenuationVolume,
+        cut: AttenuationVolume | None,
+        rest: AttenuationVolume | None = None,
     ) -> _PreparedLevel:
         spacing = level.spacing_mm * self._length_scale
 
-        def projector(volume: AttenuationVolume) -> JosephProjector:
-            coarse = volume.coarsened(volume.factors_for(spacing)).to(self.device)
-            return JosephProjector(coarse, self.isocentre_lps_mm)
+        def projector(volume: AttenuationVolume, spacing_mm: float = spacing) -> JosephProjector:
+            factors = volume.factors_for(spacing_mm)
+            key = (id(volume), factors)  # levels share what they render: it is large
+            if key not in self._projectors:
+                coarse = volume.coarsened(factors).to(self.device)
+                self._projectors[key] = JosephProjector(coarse, self.isocentre_lps_mm)
+            return self._projectors[key]
 
         return _PreparedLevel(
             level=level,
             pixel_mm=level.pixel_mm * self._length_scale,
             projector=projector(finest),
             cut=None if cut is None else projector(cut),
+            background=None if rest is None else projector(rest, max(spacing, _BACKGROUND_MM)),
         )
 
     def _covariance(self, minimum: Minimum, level: Level) -> NDArray[np.float64]:
@@ -295,6 +386,13 @@ class Registrar:
                     f"projects to columns {low[0]:.0f}..{high[0]:.0f} and rows {low[1]:.0f}.."
                     f"{high[1]:.0f} of a {view.camera.width}x{view.camera.height} image; {hint}"
                 )
+
+
+def _most_alike(objective: Objective, minimum: Minimum) -> int:
+    """Which of several poses is most like the pictures."""
+    everyone = torch.arange(len(minimum.poses))
+    similarity = objective.correlations(minimum.poses, everyone).mean(1)
+    return int(torch.nan_to_num(similarity, nan=-2.0).argmax())
 
 
 def _corners(volume: AttenuationVolume) -> NDArray[np.float64]:

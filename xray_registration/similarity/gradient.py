@@ -18,6 +18,8 @@ from torch import Tensor
 from xray_registration.errors import InputError
 from xray_registration.similarity.filters import blurred, derivatives, eroded
 
+_NOISE_SHARE = 0.1  # of the squared length of a normalised gradient
+
 
 @dataclass(frozen=True)
 class GradientTarget:
@@ -95,6 +97,21 @@ class GradientResidual:
         change = changes * inverse[:, :, None]
         change -= normalised[:, None] * (local * inverse**2)[:, :, None]
         return normalised - target.normalised, change
+
+    def dominance(self, moving: Tensor, background: Tensor, target: GradientTarget) -> Tensor:
+        """Weights (B, H, W), 1 where all structure is the moving picture's, small where it is not.
+
+        The inverse variance of a normalised residual whose background is wrong by as much as it has
+        structure, before noise that makes a tenth of the whole: 1 / (1 + 10 share).
+        """
+        energies = []
+        for images in (moving, background):
+            gradient = self._gradient(images, target.mask, target.usable)
+            energies.append(self._local_mean((gradient**2).sum(1), target.usable))
+        total = energies[0] + energies[1]
+        floor = self.floor**2 * _mean(total, target.usable).clamp_min(1e-20)
+        share = energies[1] / (total + floor[:, None, None])
+        return 1 / (1 + share / _NOISE_SHARE)
 
     def correlation(self, moving: Tensor, target: GradientTarget, weight: Tensor) -> Tensor:
         """Gradient correlation (B,) in -1..1 over the pixels weighted by ``weight`` (B, H, W)."""

@@ -1,0 +1,86 @@
+"""Metal that the CT does not know: thin, dense, and not in the moving picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xray_registration.imaging.pyramid import downsample
+from xray_registration.imaging.radiograph import Radiograph
+from xray_registration.registration.objective import isocentre_depth, level_width
+from xray_registration.registration.view import View
+from xray_registration.rendering import Projector
+
+_PIXEL_MM = 0.8  # at the isocentre
+_WIDTH_MM = 14.0  # broader things are left by the opening: heads of screws have 12 mm
+_DENSE = 5.0  # robust standard deviations of the picture's own fine structure
+_EXPLAINED = 0.5  # share of it that the CT must show within _SLACK_MM
+_SLACK_MM = 5.0
+_MARGIN_MM = 1.6
+_SMALLEST_PX = 24
+
+
+def without_foreign_objects(view: View, projector: Projector, rig_from_ct: Tensor) -> View:
+    """The view with dense thin things masked that a picture of the CT does not show.
+
+    Found by a top-hat transform (what an opening with a disc takes away) of the picture and of the
+    CT rendered at ``rig_from_ct`` (1, 4, 4), which may be some millimetres off.
+    """
+    pose = torch.from_numpy(np.array(view.camera_from_rig)) @ rig_from_ct
+    width = level_width(view.camera, isocentre_depth(pose, projector.isocentre_lps_mm), _PIXEL_MM)
+    small, camera = downsample(view.radiograph, view.camera, width)
+    usable = np.array(small.mask)
+    if min(usable.shape) < _SMALLEST_PX or not usable.any():
+        return view
+    moving = projector.image(pose, camera, projector.sampling_axes(pose))[0].cpu().numpy()
+    seen = _scaled_top_hat(np.array(small.attenuation), usable)
+    known = _scaled_top_hat(moving, usable)
+    dense = (seen > _DENSE) & (_EXPLAINED * seen > _largest_near(known)) & usable
+    foreign = _grown(dense, max(1, round(_MARGIN_MM / _PIXEL_MM)))
+    if not foreign.any():
+        return view
+    return replace(view, radiograph=_masked(view.radiograph, foreign))
+
+
+def _scaled_top_hat(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """In robust standard deviations above its median; 0 where not usable."""
+    from scipy import ndimage
+
+    radius = round(_WIDTH_MM / 2 / _PIXEL_MM)
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    disc = x**2 + y**2 <= radius**2
+    smooth = ndimage.gaussian_filter(np.where(usable, image, np.median(image[usable])), 0.7)
+    low = ndimage.minimum_filter(np.where(usable, smooth, np.inf), footprint=disc)
+    low = np.where(np.isfinite(low), low, smooth)
+    opened = ndimage.maximum_filter(np.where(usable, low, -np.inf), footprint=disc)
+    opened = np.where(np.isfinite(opened), np.minimum(opened, smooth), smooth)
+    hat = np.where(usable, smooth - ndimage.gaussian_filter(opened, 2.0), 0.0)
+    values = hat[usable]
+    middle = float(np.median(values))
+    scale = 1.4826 * float(np.median(np.abs(values - middle)))
+    return np.asarray(np.where(usable, (hat - middle) / max(scale, 1e-9), 0.0))
+
+
+def _largest_near(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy import ndimage
+
+    return np.asarray(ndimage.maximum_filter(image, 2 * round(_SLACK_MM / _PIXEL_MM) + 1))
+
+
+def _grown(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+    from scipy import ndimage
+
+    return np.asarray(ndimage.binary_dilation(mask, iterations=pixels))
+
+
+def _masked(radiograph: Radiograph, foreign: NDArray[np.bool_]) -> Radiograph:
+    """With the pixels under ``foreign``, a mask of fewer pixels, not usable."""
+    rows = np.arange(radiograph.height) * foreign.shape[0] // radiograph.height
+    columns = np.arange(radiograph.width) * foreign.shape[1] // radiograph.width
+    taken = foreign[np.ix_(rows, columns)] & radiograph.mask
+    masked = {**radiograph.masked, "foreign": float(taken.mean())}
+    return replace(radiograph, mask=radiograph.mask & ~taken, masked=masked)
