@@ -72,28 +72,41 @@ class GateConfig:
     """Below these a result is rejected.
 
     Attributes:
-        min_similarity: gradient correlation at the finest level, of one view alone.
+        min_similarity: gradient correlation, of one view alone; of the finest level whose pixels
+            have 1.25 mm or more, since that of finer ones falls with the dose.
         min_similarity_several_views: the same of every one of two or more views: that a wrong pose
             looks right in each of them happens far less often. Figures: docs/design/gate.md.
         min_overlap: of CT and picture, see ``Objective.overlaps``; the least of the views counts.
         max_sigma_mm: largest standard deviation of a target at ``rotation_scale_mm`` from the
             isocentre that the normal matrix may predict.
+        max_unsettled_mm: longest last step, in that metric, of an optimisation that was stopped by
+            its iteration limit: wrong poses tend to be on their way still.
         max_correction_mm: how far the pose may end from its start, in the same metric; further than
             any start that the method can be trusted to come back from.
+        min_level_margin: by how much the similarity must fall when every vertebra is taken for its
+            neighbour (with a label map that names vertebrae); else the level is ambiguous. 0 leaves
+            the neighbours out.
     """
 
     min_similarity: float = 0.85
     min_similarity_several_views: float = 0.6
     min_overlap: float = 0.15
     max_sigma_mm: float = 0.5
+    max_unsettled_mm: float = 0.3
     max_correction_mm: float = 80.0
+    min_level_margin: float = 0.05
 
     def __post_init__(self) -> None:
         # written so that NaN, with which every comparison of the gate would pass, is refused
-        for name in ("min_similarity", "min_similarity_several_views", "min_overlap"):
+        for name in (
+            "min_similarity",
+            "min_similarity_several_views",
+            "min_overlap",
+            "min_level_margin",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected 0 to 1.")
-        for name in ("max_sigma_mm", "max_correction_mm"):
+        for name in ("max_sigma_mm", "max_unsettled_mm", "max_correction_mm"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; expected a positive length.")
 
@@ -126,6 +139,7 @@ _DEFAULT_LEVELS = (
     Level(pixel_mm=5.0, spacing_mm=5.0, max_iterations=30),
     Level(pixel_mm=2.5, spacing_mm=2.5, max_iterations=20),
     Level(pixel_mm=1.25, spacing_mm=1.4, max_iterations=12),
+    Level(pixel_mm=0.7, spacing_mm=0.7, max_iterations=5),
 )
 # Fine to the detector's own pixels: in one view only the finest edges tell depth from deformation.
 _DEFAULT_STRUCTURE_LEVELS = (

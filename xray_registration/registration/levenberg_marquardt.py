@@ -58,6 +58,7 @@ class Minimum:
         variance: (B,) robust variance of a residual at ``poses``.
         iterations: (B,) evaluations of residual and Jacobian.
         termination: one per start.
+        last_step_mm: (B,) length of the last step tried, with 1 rad as ``rotation_scale_mm``.
     """
 
     poses: Tensor
@@ -66,6 +67,7 @@ class Minimum:
     variance: Tensor
     iterations: Tensor
     termination: tuple[Termination, ...]
+    last_step_mm: Tensor
 
     def only(self, place: int) -> Minimum:
         """That of one start, as a batch of one."""
@@ -77,6 +79,7 @@ class Minimum:
             self.variance[one],
             self.iterations[one],
             self.termination[one],
+            self.last_step_mm[one],
         )
 
 
@@ -112,6 +115,7 @@ def minimise(
     growth = torch.full((batch,), 2.0, dtype=torch.float64)
     small = torch.zeros(batch, dtype=torch.long)
     iterations = torch.ones(batch, dtype=torch.long)
+    last_step_mm = torch.zeros(batch, dtype=torch.float64)
     ended: list[Termination | None] = [
         None if ok else Termination.NOT_FINITE for ok in _is_finite(state).tolist()
     ]
@@ -125,6 +129,7 @@ def minimise(
             break
         step, predicted = _step(state, active, damping, config)
         length = step.norm(dim=-1)
+        last_step_mm[active] = length
         poses = retract(state.poses[active], step * units)
         trial = linearise(poses, active)
         iterations[active] += 1
@@ -157,6 +162,7 @@ def minimise(
         variance=state.scale**2,
         iterations=iterations,
         termination=tuple(why for why in ended if why is not None),
+        last_step_mm=last_step_mm,
     )
 
 

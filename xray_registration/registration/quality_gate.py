@@ -24,6 +24,7 @@ class Evidence:
     improved: bool
     correction: NDArray[np.float64]  # (6,) from start to pose, (v mm, w rad)
     rotation_scale_mm: float
+    unsettled_mm: float = 0.0  # last step of an optimisation that met its iteration limit
 
 
 def decide(evidence: Evidence, config: GateConfig) -> tuple[Reason, str]:
@@ -54,6 +55,11 @@ def decide(evidence: Evidence, config: GateConfig) -> tuple[Reason, str]:
         return Reason.UNCERTAIN, (
             f"the picture leaves a standard deviation of {sigma:.2f} mm in one direction; at most "
             f"{config.max_sigma_mm:.2f} mm is allowed"
+        )
+    if not evidence.unsettled_mm <= config.max_unsettled_mm:
+        return Reason.NOT_CONVERGED, (
+            f"the last step was still {evidence.unsettled_mm:.2f} mm long when the iterations ran "
+            f"out; at most {config.max_unsettled_mm:.2f} mm is allowed"
         )
     units = np.array([1.0] * 3 + [evidence.rotation_scale_mm] * 3)
     correction_mm = float(np.linalg.norm(evidence.correction * units))

@@ -29,6 +29,7 @@ from xray_registration.registration.structures import (
     split,
 )
 from xray_registration.registration.view import View
+from xray_registration.registration.wrong_level import LevelShift, level_shifts
 from xray_registration.rendering import AttenuationVolume, JosephProjector
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ _log = logging.getLogger(__name__)
 # Anatomy of this size is what the levels' lengths are stated for; smaller CTs get finer levels.
 _REFERENCE_EXTENT_MM = 250.0
 _SMALLEST_LENGTH_SCALE = 0.2
+_JUDGED_PIXEL_MM = 1.25
 _BACKGROUND_MM = 1.4  # voxels of what does not move; its finest structure is not trusted anyway
 # Two poses whose similarities differ by less are equally good.
 _SAME_SIMILARITY = 1e-3
@@ -112,6 +114,9 @@ class Registrar:
             np.clip(extent / _REFERENCE_EXTENT_MM, _SMALLEST_LENGTH_SCALE, 1.0)
         )
         self._corners_lps_mm = _corners(finest)
+        self._level_shifts: list[LevelShift] = []
+        if label_map is not None and self.config.gate.min_level_margin > 0:
+            self._level_shifts = level_shifts(label_map, self.isocentre_lps_mm)
         cut = cut_faces(finest, ends_of(ct, finest))
         if label_map is not None and names:
             bones, rest = split(finest, ct, label_map, names, self.config.energy_kev)
@@ -148,6 +153,8 @@ class Registrar:
             certain = result.accepted and sure
             if spread.count and not certain:
                 result = self._second_attempt(list(views), starts, result)
+            if result.accepted and self._level_shifts:
+                result = self._at_the_right_level(list(views), starts, result)
         result = replace(result, seconds=time.perf_counter() - began)
         _log.debug("registration: %s, %s", result.reason.value, result.reason_text)
         return result
@@ -168,6 +175,48 @@ class Registrar:
         second = self._fine(views, coarse)
         best = second if second.similarity > first.similarity else first
         return replace(best, iterations=first.iterations + second.iterations)
+
+    def _at_the_right_level(
+        self, views: list[View], starts: Tensor, result: RegistrationResult
+    ) -> RegistrationResult:
+        """The result, or that of a pose one vertebra off if it is more alike; else ambiguous when
+        they cannot be told apart.
+        """
+        found = torch.from_numpy(result.rig_from_ct)
+        moved = [found @ torch.from_numpy(shift.ct_from_ct) for shift in self._level_shifts]
+        prepared = self._levels[min(1, len(self._levels) - 1)]
+        poses = torch.stack([found, *moved])
+        objective = self._objective(prepared, views, poses)
+        minimum = self._minimum(objective, poses, prepared.level)
+        similarities = objective.correlations(minimum.poses, torch.arange(len(poses))).mean(1)
+        gap = similarities[0] - torch.nan_to_num(similarities[1:], nan=-2.0)
+        nearest = int(gap.argmin())
+        iterations = result.iterations + int(minimum.iterations.sum())
+        shift, other = self._level_shifts[nearest], minimum.poses[nearest + 1][None]
+        centre = torch.from_numpy(self.isocentre_lps_mm)
+        between = se3.perturbation_between(minimum.poses[:1], other, centre)[0, :3].norm()
+        height = float(np.linalg.norm(shift.ct_from_ct[:3, 3]))
+        margin = self.config.gate.min_level_margin
+        if float(between) < 0.5 * height or float(gap[nearest]) >= margin:
+            return replace(result, iterations=iterations)
+        if float(gap[nearest]) < -margin:
+            coarse = _Coarse(other, starts[:1], None, iterations)
+            return self._fine(views, replace(coarse, minimum=self._last_whole(views, other)))
+        return replace(
+            result,
+            accepted=False,
+            reason=Reason.AMBIGUOUS,
+            reason_text=(
+                f"{shift.level} and {shift.taken_for} cannot be told apart: with the one taken for "
+                f"the other the similarity is {float(similarities[nearest + 1]):.3f} against "
+                f"{float(similarities[0]):.3f}; a difference of {margin:.2f} is needed"
+            ),
+            iterations=iterations,
+        )
+
+    def _last_whole(self, views: list[View], poses: Tensor) -> Minimum:
+        prepared = self._levels[-1]
+        return self._minimum(self._objective(prepared, views, poses), poses, prepared.level)
 
     def _is_more_alike(self, views: list[View], poses: Tensor, other: RegistrationResult) -> bool:
         """Whether the whole CT at ``poses`` (1, 4, 4) is more like the pictures than at another."""
@@ -224,10 +273,10 @@ class Registrar:
         self, views: list[View], start: Tensor, minimum: Minimum, iterations: int
     ) -> RegistrationResult:
         """The result of one pose (a batch of one) that was found from ``start`` (1, 4, 4)."""
-        finest = self._of_structures[0] if self._of_structures else self._levels[-1]
+        judged_at = _judging_level(self._of_structures or self._levels)
         poses = minimum.poses
         # Judged on the pixels that the final pose shows, not on those of the last level's start.
-        judge = self._objective(finest, views, torch.cat((poses, start)))
+        judge = self._objective(judged_at, views, torch.cat((poses, start)))
         similarities = judge.correlations(torch.cat((poses, start)), torch.arange(2))
         final, at_start = similarities[0], similarities[1]
         last = (self._levels + self._of_structures)[-1]
@@ -250,6 +299,11 @@ class Registrar:
             improved=improved,
             correction=se3.perturbation_between(start, poses, centre)[0].numpy(),
             rotation_scale_mm=self.config.optimiser.rotation_scale_mm,
+            unsettled_mm=(
+                float(minimum.last_step_mm[0])
+                if minimum.termination[0] is Termination.ITERATIONS
+                else 0.0
+            ),
         )
         reason, text = decide(evidence, self.config.gate)
         if not finite:
@@ -386,6 +440,12 @@ class Registrar:
                     f"projects to columns {low[0]:.0f}..{high[0]:.0f} and rows {low[1]:.0f}.."
                     f"{high[1]:.0f} of a {view.camera.width}x{view.camera.height} image; {hint}"
                 )
+
+
+def _judging_level(levels: list[_PreparedLevel]) -> _PreparedLevel:
+    """The finest that is coarse enough for a similarity that does not depend on the dose."""
+    coarse = [prepared for prepared in levels if prepared.level.pixel_mm >= _JUDGED_PIXEL_MM]
+    return coarse[-1] if coarse else levels[0]
 
 
 def _most_alike(objective: Objective, minimum: Minimum) -> int:

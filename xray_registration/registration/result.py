@@ -29,6 +29,8 @@ class Reason(str, Enum):
     LOW_SIMILARITY = "low_similarity"
     LOW_OVERLAP = "low_overlap"
     UNCERTAIN = "uncertain"
+    NOT_CONVERGED = "not_converged"
+    AMBIGUOUS = "ambiguous"
     FAR_FROM_START = "far_from_start"
     NO_IMPROVEMENT = "no_improvement"
     NOT_FINITE = "not_finite"
@@ -44,7 +46,7 @@ class RegistrationResult:
         accepted: whether anybody may use it.
         reason: the code of the decision.
         reason_text: the same for a person, with the figures.
-        similarity: gradient correlation at the finest level, -1..1, mean over the views.
+        similarity: gradient correlation, -1..1, mean over the views; see GateConfig.
         start_similarity: the same at the start.
         view_similarities: one per view.
         covariance: (6, 6) of (v mm, w rad) about the isocentre, rig axes. From the normal matrix
