@@ -1,0 +1,187 @@
+"""What a browser is told several times a second: one JSON object, a few kilobytes.
+
+``standing``: kind, word, text, trust, pose_age_s. ``pictures``: name -> version, age_s, mark (what
+is written across it). ``pose``: only while it may be drawn: ``camera_from_patient`` row by row in
+metres, and ``ellipsoid`` of the isocentre's predicted standard deviation. ``figures``: what stands
+beside the pictures. All is derived; nothing here decides what may be trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo
+
+from xray_registration.errors import InputError
+from xray_registration.geometry.frames import metres_from_mm
+from xray_registration.ros.diagnostics import stamp_text
+from xray_registration.ros.pose_messages import matrix_from_pose
+from xray_registration.ros.view.heard import HeardImage, Snapshot
+from xray_registration.ros.view.standing import Kind, Trust, duration
+
+# A picture is drawn and sent after the result it belongs to.
+_PICTURE_LAG_S = 2.0
+# A live image that is older is not live.
+_LIVE_S = 3.0
+# key on /diagnostics, label, unit, factor, decimals
+_FIGURES = (
+    ("similarity", "similarity", "", 1.0, 3),
+    ("translation_std_mm", "uncertainty, predicted", "mm", 1.0, 2),
+    ("rotation_std_deg", "", "°", 1.0, 2),
+    ("latency_s", "image to pose", "ms", 1000.0, 0),
+)
+_COUNTERS = ("received", "accepted", "rejected", "bad_input", "dropped")
+
+
+def state_message(snapshot: Snapshot, node: str, child_frame: str) -> dict[str, Any]:
+    """JSON types only; every number is finite."""
+    shown = snapshot.standing
+    values = snapshot.status.values if snapshot.status is not None else {}
+    return {
+        "node": node,
+        "standing": {
+            "kind": shown.kind.value,
+            "word": shown.word,
+            "text": shown.text,
+            "trust": shown.trust.value,
+            "pose_age": None if shown.pose_age_s is None else duration(shown.pose_age_s),
+            "reason": values.get("reason", ""),
+        },
+        "pictures": {name: _picture(name, i, snapshot) for name, i in snapshot.images.items()},
+        "pose": _pose(snapshot),
+        "camera": None if snapshot.camera is None else _camera(snapshot.camera),
+        "frames": {"camera": values.get("image_frame_id", ""), "patient": child_frame},
+        "scene_version": snapshot.markers_version,
+        "figures": _figures(values, snapshot),
+        "level": _level(values),
+        "counters": {name: values.get(f"images_{name}", "") for name in _COUNTERS},
+        "values": dict(values),
+    }
+
+
+def _picture(name: str, image: HeardImage, snapshot: Snapshot) -> dict[str, Any]:
+    age_s = snapshot.now_s - image.heard_s
+    return {
+        "version": image.version,
+        "age": duration(age_s),
+        "mark": _live_mark(age_s) if name == "xray" else _derived_mark(image, age_s, snapshot),
+    }
+
+
+def _live_mark(age_s: float) -> str:
+    return "" if age_s <= _LIVE_S else "LAST IMAGE"
+
+
+def _derived_mark(image: HeardImage, age_s: float, snapshot: Snapshot) -> str:
+    """What to write across a picture that was made from a pose; empty when that stands."""
+    shown = snapshot.standing
+    if shown.kind not in (Kind.REGISTERED, Kind.DOUBT):
+        return shown.word
+    stamp = stamp_text(Time.from_msg(image.message.header.stamp).nanoseconds)
+    newest = snapshot.result.stamp if snapshot.result is not None else ""
+    if snapshot.status is not None and snapshot.status.stamp == stamp:
+        newest = stamp
+    if stamp != newest and age_s > _PICTURE_LAG_S:
+        return "OLD PICTURE"
+    return "CHECK" if shown.trust is Trust.DOUBT else ""
+
+
+def _pose(snapshot: Snapshot) -> dict[str, Any] | None:
+    """Only a pose that stands, and only that of the image the standing is about."""
+    message, status, result = snapshot.pose, snapshot.status, snapshot.result
+    if snapshot.standing.trust is Trust.NONE or message is None or status is None:
+        return None
+    stamp = _stamp(message)
+    if stamp != status.stamp and (result is None or result.stamp != stamp or not result.accepted):
+        return None
+    try:
+        # the axes of the patient frame stay those of the wire: markers are in them, too
+        matrix = metres_from_mm(matrix_from_pose(message.pose.pose, "lps", "pose"))
+    except InputError:
+        return None
+    record = result.record.get("result") if result is not None and result.stamp == stamp else None
+    return {
+        "camera_from_patient": matrix.ravel().tolist(),
+        "ellipsoid": _ellipsoid(record),
+    }
+
+
+def _ellipsoid(record: Any) -> dict[str, Any] | None:
+    """Centre in the patient frame (m); axes in the camera's, std in mm, largest first."""
+    if not isinstance(record, Mapping):
+        return None
+    covariance, isocentre = record.get("covariance"), record.get("isocentre")
+    if covariance is None or isocentre is None:
+        return None
+    variances, axes = np.linalg.eigh(np.asarray(covariance, dtype=np.float64)[:3, :3])
+    if not np.isfinite(variances).all():
+        return None
+    std_mm = np.sqrt(np.maximum(variances, 0.0))
+    return {
+        "centre": (1e-3 * np.asarray(isocentre, dtype=np.float64)).tolist(),
+        "axes": axes.T[::-1].tolist(),
+        "std_mm": std_mm[::-1].tolist(),
+    }
+
+
+def _camera(info: CameraInfo) -> dict[str, Any] | None:
+    """Of the image as published: ROI and binning are taken into account."""
+    fx, fy, cx, cy = (float(info.k[i]) for i in (0, 4, 2, 5))
+    bin_x, bin_y = max(1, int(info.binning_x)), max(1, int(info.binning_y))
+    width = int(info.roi.width or info.width) // bin_x
+    height = int(info.roi.height or info.height) // bin_y
+    corner_x = (info.roi.x_offset + 0.5 * (bin_x - 1), info.roi.y_offset + 0.5 * (bin_y - 1))
+    if not np.isfinite([fx, fy, cx, cy]).all() or min(fx, fy, width, height) <= 0:
+        return None
+    return {
+        "width": width,
+        "height": height,
+        "fx": fx / bin_x,
+        "fy": fy / bin_y,
+        "cx": (cx - corner_x[0]) / bin_x,
+        "cy": (cy - corner_x[1]) / bin_y,
+    }
+
+
+def _level(values: Mapping[str, str]) -> dict[str, Any]:
+    """What the wrong-level guard says; without a plan, what is in view."""
+    guard = values.get("level_guard", "")
+    if guard in ("", "off", "unknown"):
+        seen = values.get("levels_in_view", "").replace("vertebrae_", "")
+        return {"text": f"in view: {seen}" if seen else "", "good": True}
+    text = values.get("level_guard_text", guard).replace("vertebrae_", "")
+    return {"text": f"planned level {text}" if guard == "ok" else text, "good": guard == "ok"}
+
+
+def _figures(values: Mapping[str, str], snapshot: Snapshot) -> list[dict[str, str]]:
+    figures = []
+    for key, label, unit, factor, decimals in _FIGURES:
+        try:
+            text = f"{float(values[key]) * factor:.{decimals}f}"
+        except (KeyError, ValueError):
+            text = "–"
+        if label:
+            figures.append({"label": label, "value": f"{text} {unit}".strip()})
+        else:
+            figures[-1]["value"] += f"  {text} {unit}"
+    figures.append({"label": "on /tf", "value": _tf_text(snapshot)})
+    return figures
+
+
+def _tf_text(snapshot: Snapshot) -> str:
+    """Whether what /tf has is the pose that stands."""
+    if snapshot.transform is None:
+        return "never"
+    age = duration(snapshot.now_s - snapshot.transform_heard_s)
+    is_current = snapshot.status is not None and _stamp(snapshot.transform) == snapshot.status.stamp
+    if snapshot.standing.trust is not Trust.NONE and is_current:
+        return "yes"
+    return f"{age} ago"
+
+
+def _stamp(message: PoseWithCovarianceStamped | TransformStamped) -> str:
+    return stamp_text(Time.from_msg(message.header.stamp).nanoseconds)
