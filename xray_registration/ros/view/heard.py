@@ -6,11 +6,9 @@ only when a browser asks for it.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
 from sensor_msgs.msg import CameraInfo, Image
@@ -22,6 +20,7 @@ from xray_registration.ros.view.standing import (
     Result,
     Standing,
     Status,
+    finite,
     standing,
 )
 
@@ -87,12 +86,12 @@ class Heard:
             # Was its arrival witnessed, or is this what a node has been repeating for long?
             gap_s = now_s - before.heard_s if before is not None else float("inf")
             if gap_s <= self._limits.silent_after_s:
-                latency_s = _number(values.get("latency_s")) or 0.0
+                latency_s = finite(values.get("latency_s")) or 0.0
                 self._accept(stamp, now_s - max(0.0, latency_s))
-            elif (said_s := _number(values.get("pose_age_s"))) is not None:
+            elif (said_s := finite(values.get("pose_age_s"))) is not None:
                 self._accept(stamp, now_s - max(0.0, said_s))
             else:
-                age_s = clock_s - (_number(stamp) or 0.0)
+                age_s = clock_s - (finite(stamp) or 0.0)
                 is_same_clock = 0.0 <= age_s <= _LARGEST_AGE_S
                 self._accept(stamp, now_s - age_s if is_same_clock else None)
 
@@ -170,11 +169,3 @@ class Heard:
                 dict(self._images),
                 self.markers.version,
             )
-
-
-def _number(text: Any) -> float | None:
-    try:
-        number = float(text)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None

@@ -15,16 +15,19 @@ from xray_registration.ros.conversions import image_to_array
 #: longest side that is sent; a monitor across the room shows no more
 LONGEST_SIDE = 1024
 _JPEG_QUALITY = 88
-# Brightest and darkest thousandths (dead pixels, marks) do not set the window.
-_WINDOW_PERCENTILES = (0.2, 99.8)
+# Brightest and darkest thousandths (dead pixels, marks) do not set the window. Photon counts are
+# mostly dark beside what the beam reaches directly: the median becomes this grey, within limits.
+_WINDOW_PERCENTILES = (0.2, 50.0, 99.8)
+_MEDIAN_GREY = 0.45
+_GAMMA = (0.3, 1.5)
 _COLOURS = ("rgb8", "bgr8")
 
 
 def jpeg(message: Image, topic: str) -> bytes:
     """JPEG of an image, at most ``LONGEST_SIDE`` pixels long.
 
-    Single channel images of more than 8 bits are shown from their darkest to their brightest value,
-    with the polarity that they have.
+    Single channel images of more than 8 bits are shown from their darkest to their brightest value
+    and brightened as a whole. Polarity, and which of two pixels is brighter, stay as they are.
 
     Raises:
         InputError: an encoding that cannot be shown, or data that do not fit the size.
@@ -65,6 +68,9 @@ def _windowed(samples: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     some = some[np.isfinite(some)]
     if some.size == 0:
         return np.zeros(values.shape, dtype=np.uint8)
-    low, high = np.percentile(some, _WINDOW_PERCENTILES)
-    shown = (values - low) * (255.0 / max(float(high - low), 1e-12))
-    return np.nan_to_num(np.clip(shown, 0.0, 255.0)).astype(np.uint8)
+    low, middle, high = np.percentile(some, _WINDOW_PERCENTILES)
+    scale = 1.0 / max(float(high - low), 1e-12)
+    shown = np.clip(np.nan_to_num((values - low) * scale, posinf=1.0), 0.0, 1.0)
+    median = min(max(float(middle - low) * scale, 1e-3), 0.999)
+    gamma = float(np.clip(np.log(_MEDIAN_GREY) / np.log(median), *_GAMMA))
+    return (255.0 * shown**gamma).astype(np.uint8)

@@ -6,6 +6,7 @@ known to be a valid pose is shown as none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -177,7 +178,7 @@ def standing(
         publishers: of ~/result; two nodes of one name contradict each other.
     """
     if status is None:
-        return Standing(Kind.ABSENT, _WORDS[Kind.ABSENT], "nothing was heard from it yet")
+        return Standing(Kind.ABSENT, _WORDS[Kind.ABSENT], "the registration node was not heard yet")
     age = None if accepted is None or accepted.taken_s is None else now_s - accepted.taken_s
     silent_s = now_s - status.heard_s
     if silent_s > limits.silent_after_s:
@@ -205,8 +206,16 @@ def standing(
     if status.level != OK:
         word = _LEVEL_WORDS.get(status.values.get("level_guard", ""), _WORDS[Kind.DOUBT])
         return Standing(Kind.DOUBT, word, status.message, Trust.DOUBT, age)
-    text = f"pose of {duration(age)} ago"
-    return Standing(kind, _WORDS[kind], text, Trust.VALID, age)
+    return Standing(kind, _WORDS[kind], _proof(status), Trust.VALID, age)
+
+
+def finite(text: object) -> float | None:
+    """The number that a text of /diagnostics is; None when it is none, or not finite."""
+    try:
+        number = float(str(text))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def duration(seconds: float) -> str:
@@ -219,6 +228,22 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _proof(status: Status) -> str:
+    """What speaks for a pose that stands."""
+    parts = []
+    if status.values.get("level_guard") == "ok":
+        level = status.values.get("level_guard_text", "").replace("vertebrae_", "")
+        parts.append(f"planned level {level}")
+    for key, text in (
+        ("similarity", "similarity {:.3f}"),
+        ("translation_std_mm", "predicted σ {:.2f} mm"),
+    ):
+        value = finite(status.values.get(key))
+        if value is not None:
+            parts.append(text.format(value))
+    return ", ".join(parts)
 
 
 def _kind(status: Status) -> Kind:

@@ -21,7 +21,7 @@ from xray_registration.geometry.frames import metres_from_mm
 from xray_registration.ros.diagnostics import stamp_text
 from xray_registration.ros.pose_messages import matrix_from_pose
 from xray_registration.ros.view.heard import HeardImage, Snapshot
-from xray_registration.ros.view.standing import Kind, Trust, duration
+from xray_registration.ros.view.standing import Kind, Trust, duration, finite
 
 # A picture is drawn and sent after the result it belongs to.
 _PICTURE_LAG_S = 2.0
@@ -30,8 +30,8 @@ _LIVE_S = 3.0
 # key on /diagnostics, label, unit, factor, decimals
 _FIGURES = (
     ("similarity", "similarity", "", 1.0, 3),
-    ("translation_std_mm", "uncertainty, predicted", "mm", 1.0, 2),
-    ("rotation_std_deg", "", "°", 1.0, 2),
+    ("translation_std_mm", "predicted σ", "mm", 1.0, 2),
+    ("rotation_std_deg", "predicted σ", "°", 1.0, 2),
     ("latency_s", "image to pose", "ms", 1000.0, 0),
 )
 _COUNTERS = ("received", "accepted", "rejected", "bad_input", "dropped")
@@ -82,10 +82,11 @@ def _derived_mark(image: HeardImage, age_s: float, snapshot: Snapshot) -> str:
     if shown.kind not in (Kind.REGISTERED, Kind.DOUBT):
         return shown.word
     stamp = stamp_text(Time.from_msg(image.message.header.stamp).nanoseconds)
-    newest = snapshot.result.stamp if snapshot.result is not None else ""
-    if snapshot.status is not None and snapshot.status.stamp == stamp:
-        newest = stamp
-    if stamp != newest and age_s > _PICTURE_LAG_S:
+    status, result = snapshot.status, snapshot.result
+    newest = {status.stamp} if status is not None else set()
+    if status is not None and result is not None and result.heard_s > status.image_heard_s:
+        newest.add(result.stamp)
+    if stamp not in newest and age_s > _PICTURE_LAG_S:
         return "OLD PICTURE"
     return "CHECK" if shown.trust is Trust.DOUBT else ""
 
@@ -160,14 +161,9 @@ def _level(values: Mapping[str, str]) -> dict[str, Any]:
 def _figures(values: Mapping[str, str], snapshot: Snapshot) -> list[dict[str, str]]:
     figures = []
     for key, label, unit, factor, decimals in _FIGURES:
-        try:
-            text = f"{float(values[key]) * factor:.{decimals}f}"
-        except (KeyError, ValueError):
-            text = "–"
-        if label:
-            figures.append({"label": label, "value": f"{text} {unit}".strip()})
-        else:
-            figures[-1]["value"] += f"  {text} {unit}"
+        value = finite(values.get(key))
+        text = "–" if value is None else f"{value * factor:.{decimals}f} {unit}".strip()
+        figures.append({"label": label, "value": text})
     figures.append({"label": "on /tf", "value": _tf_text(snapshot)})
     return figures
 

@@ -8,10 +8,10 @@ import { lookAt, multiply, perspective, transform } from "./matrices.js";
 const IDENTITY = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1];
 const NOMINAL_SDD_M = 1.0;
 const UP = [0, 0, -1];
-const FIELD_DEGREES = 32;
-const START = { azimuth: 62, elevation: 24, distance: 2.15 };
+const FIELD_DEGREES = 40;
+const START = { azimuth: 28, elevation: 33, distance: 1.08 };
 // Tenths of a millimetre cannot be seen beside a C-arm.
-const MAGNIFIED = 50;
+const MAGNIFIED = 100;
 const SIGMAS = 2;
 const DOUBTFUL = [1, 0.68, 0.2, 1];
 const CONE = [0.45, 0.75, 1, 0.9];
@@ -21,7 +21,8 @@ export class Space {
   constructor(figure) {
     this.figure = figure;
     this.markElement = figure.querySelector(".mark");
-    this.note = document.getElementById("space-note");
+    this.note = figure.querySelector(".note");
+    this.screen = figure.querySelector(".screen");
     this.solid = document.getElementById("solid");
     this.labels = document.getElementById("labels");
     this.orbit = { ...START };
@@ -39,7 +40,7 @@ export class Space {
     }
     this.ball = this.renderer.shape("triangles", sphere());
     this.listen();
-    new ResizeObserver(() => this.redraw()).observe(figure);
+    new ResizeObserver(() => this.redraw()).observe(this.screen);
   }
 
   forget() {
@@ -81,8 +82,7 @@ export class Space {
     if (state.scene_version !== this.version && !this.isFetching) this.fetch(state.scene_version);
     const cloud = state.pose?.ellipsoid;
     this.note.textContent = cloud
-      ? `pink: predicted uncertainty, ${SIGMAS}σ × ${MAGNIFIED} ` +
-        `(σ ${cloud.std_mm.map((v) => v.toFixed(2)).join(" / ")} mm)`
+      ? `pink: ${SIGMAS}σ × ${MAGNIFIED} (σ ${cloud.std_mm.map((v) => v.toFixed(2)).join(" / ")} mm)`
       : "";
     this.redraw();
   }
@@ -121,10 +121,10 @@ export class Space {
 
   draw() {
     const ratio = window.devicePixelRatio || 1;
-    const width = Math.max(1, Math.round(this.figure.clientWidth * ratio));
-    const height = Math.max(1, Math.round(this.figure.clientHeight * ratio));
+    const width = Math.max(1, Math.round(this.screen.clientWidth * ratio));
+    const height = Math.max(1, Math.round(this.screen.clientHeight * ratio));
     const depth = this.depth();
-    const target = [0, 0, 0.55 * depth];
+    const target = [0, 0, 0.76 * depth];
     const { azimuth, elevation, distance } = this.orbit;
     const [a, e] = [azimuth, elevation].map((v) => (v * Math.PI) / 180);
     const far = distance * depth * Math.max(1, (0.95 * height) / width);
@@ -159,7 +159,7 @@ export class Space {
 
   drawCArm(view, depth) {
     const camera = this.state.camera;
-    this.write("X-ray source", [0, 0, -0.03], "#9fd0ff", 15);
+    this.write("X-ray source", [0, 0, -0.03], "#9fd0ff", 16);
     if (!camera) return;
     const key = JSON.stringify([camera, depth]);
     if (key !== this.carmKey) {
@@ -200,7 +200,7 @@ export class Space {
     own.sort((a, b) => b.rgba[3] - a.rgba[3]);
     for (const { kind, shape, rgba, text, points } of own) {
       if (kind === "text") {
-        this.write(text, transform(inCamera, points), "#e8ffe8", 17);
+        this.write(text, transform(inCamera, points), "#e8ffe8", 16);
         continue;
       }
       const isSolid = kind === "triangles";
@@ -242,7 +242,8 @@ function write(pen, clipFromModel, text, point, colour, size) {
   pen.lineJoin = "round";
   pen.strokeStyle = "#000c";
   pen.fillStyle = colour;
-  const at = [(0.5 + (0.5 * x) / w) * pen.canvas.width, (0.5 - (0.5 * y) / w) * pen.canvas.height];
+  const { width, height } = pen.canvas;
+  const at = [(0.5 + (0.5 * x) / w) * width, Math.max(1.3 * size, (0.5 - (0.5 * y) / w) * height)];
   pen.strokeText(text, ...at);
   pen.fillText(text, ...at);
 }

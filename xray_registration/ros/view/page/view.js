@@ -18,7 +18,9 @@ function show(kind, word, text, poseAge) {
   element("word").textContent = word;
   element("word").classList.toggle("long", word.length > 13);
   element("text").textContent = text;
-  element("pose-age").textContent = poseAge ?? "–";
+  const isValid = kind === "registered" || kind === "doubt";
+  element("pose-age-of").textContent = isValid ? "pose age" : "last valid pose";
+  element("pose-age").textContent = poseAge ? poseAge + (isValid ? "" : " ago") : "–";
   document.title = `${word} · xray_registration`;
 }
 
@@ -36,6 +38,7 @@ function apply(state) {
   const { kind, word, text, pose_age: poseAge, trust } = state.standing;
   show(kind, word, text, poseAge);
   for (const picture of pictures) picture.update(state.pictures[picture.name]);
+  document.querySelector("main").classList.toggle("without-drr", !state.pictures.drr);
   space.update(state, trust === "none" ? "NO VALID POSE" : trust === "doubt" ? word : "");
   space.setPicture(pictures[trust === "valid" && !pictures[0].isMarked ? 0 : 1].canvas);
   rows(element("figures"), state.figures.map((f) => [f.label, f.value]));
