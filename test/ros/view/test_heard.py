@@ -84,10 +84,15 @@ def test_stamps_of_another_clock_say_nothing(heard: Heard, clock_s: float) -> No
 
 
 def test_the_nodes_own_word_on_the_age_is_taken(heard: Heard) -> None:
-    heard.add_status(0, "ok", _values(pose_age_s="4.5"), 50.0, 1e9)
+    heard.add_result(_record(), 50.0)
+    heard.add_status(0, "ok", _values(pose_age_s="4.5", pose_stamp=STAMP), 50.0, 1e9)
     assert heard.snapshot(51.0).standing.pose_age_s == pytest.approx(5.5)
+    # also of the last accepted pose after a reject
+    rejected = _values("1001.0", "rejected", pose_age_s="7.0", pose_stamp=STAMP)
+    heard.add_status(1, "no", rejected, 52.0, 1e9)
+    assert heard.snapshot(52.0).standing.pose_age_s == pytest.approx(7.0)
     other = Heard(Limits(10.0, 3.0))
-    other.add_status(0, "ok", _values(pose_age_s="nan"), 50.0, 1e9)
+    other.add_status(0, "ok", _values(pose_age_s="nan", pose_stamp=STAMP), 50.0, 1e9)
     assert other.snapshot(51.0).standing.kind is Kind.STALE
 
 
@@ -139,11 +144,18 @@ def test_pictures_are_marked_unless_their_pose_stands(heard: Heard) -> None:
     heard.add_status(0, "ok", _values("1001.000000000"), 52.0, CLOCK_S)
     marks = {n: p["mark"] for n, p in _state(heard, 54.0)["pictures"].items()}
     assert marks == {"overlay": "OLD PICTURE", "xray": "LAST IMAGE"}
-    # rejected: at once
+    # rejected: at once, and the accepted picture before it has no colours any more
     heard.add_status(1, "no", _values("1002.000000000", "rejected"), 54.0, CLOCK_S)
+    overlay = _state(heard, 54.0)["pictures"]["overlay"]
+    assert (overlay["mark"], overlay["grey"], overlay["version"]) == ("REJECTED", True, 1)
     heard.add_image("overlay", Image(header=_header("1002.000000000")), 54.0)
-    assert _state(heard, 54.0)["pictures"]["overlay"]["mark"] == "REJECTED"
-    assert _state(heard, 54.0)["pictures"]["overlay"]["version"] == 2
+    overlay = _state(heard, 54.0)["pictures"]["overlay"]
+    assert (overlay["mark"], overlay["grey"], overlay["version"]) == ("REJECTED", False, 2)
+    # a doubtful pose is looked at, in colours
+    heard.add_status(2, "?", _values("1002.000000000", level_guard="ambiguous"), 54.5, CLOCK_S)
+    heard.add_result(_record("1002.000000000"), 54.5)
+    overlay = _state(heard, 54.5)["pictures"]["overlay"]
+    assert (overlay["mark"], overlay["grey"]) == ("LEVEL AMBIGUOUS", False)
     heard.forget_pictures()
     assert _state(heard, 54.0)["pictures"] == {}
 
@@ -182,6 +194,8 @@ def test_the_planned_level_is_told(heard: Heard) -> None:
         told: dict[str, Any] = _state(heard, 50.0)["level"]
         return told
 
+    heard.add_status(1, "no", _values("9.0", "rejected", level_guard="ok"), 49.0, CLOCK_S)
+    assert _state(heard, 49.0)["level"] == {"text": "", "good": True}
     assert level() == {"text": "", "good": True}
     seen = level(level_guard="off", levels_in_view="vertebrae_T7, vertebrae_T8")
     assert seen == {"text": "in view: T7, T8", "good": True}

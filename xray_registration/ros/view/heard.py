@@ -81,19 +81,23 @@ class Heard:
             is_new = before is None or before.stamp != stamp
             since = now_s if before is None or is_new else before.image_heard_s
             self._status = Status(level, message, dict(values), now_s, since)
-            if not is_new or values.get("accepted") != "true":
-                return
-            # Was its arrival witnessed, or is this what a node has been repeating for long?
-            gap_s = now_s - before.heard_s if before is not None else float("inf")
-            if gap_s <= self._limits.silent_after_s:
-                latency_s = finite(values.get("latency_s")) or 0.0
-                self._accept(stamp, now_s - max(0.0, latency_s))
-            elif (said_s := finite(values.get("pose_age_s"))) is not None:
-                self._accept(stamp, now_s - max(0.0, said_s))
-            else:
-                age_s = clock_s - (finite(stamp) or 0.0)
-                is_same_clock = 0.0 <= age_s <= _LARGEST_AGE_S
-                self._accept(stamp, now_s - age_s if is_same_clock else None)
+            said_s = finite(values.get("pose_age_s"))
+            if said_s is not None and values.get("pose_stamp"):
+                self._accept(values["pose_stamp"], now_s - max(0.0, said_s))
+            elif is_new and values.get("accepted") == "true":
+                silence_s = float("inf") if before is None else now_s - before.heard_s
+                self._accept(stamp, self._taken_s(values, silence_s, now_s, clock_s))
+
+    def _taken_s(
+        self, values: Mapping[str, str], silence_s: float, now_s: float, clock_s: float
+    ) -> float | None:
+        """When the image of a new status was taken, of a node that does not say so."""
+        if silence_s <= self._limits.silent_after_s:
+            # its arrival was witnessed
+            return now_s - max(0.0, finite(values.get("latency_s")) or 0.0)
+        # what a node may have been repeating for long
+        age_s = clock_s - (finite(values.get("image_stamp")) or 0.0)
+        return now_s - age_s if 0.0 <= age_s <= _LARGEST_AGE_S else None
 
     def add_result(self, record: Mapping[str, object], now_s: float) -> None:
         """A record of ~/result, which is never repeated: what it says is of now."""
@@ -103,8 +107,11 @@ class Heard:
                 self._accept(self._result.stamp, now_s)
 
     def _accept(self, stamp: str, taken_s: float | None) -> None:
-        if self._accepted is None or self._accepted.stamp != stamp:
-            self._accepted = AcceptedPose(stamp, taken_s)
+        known = self._accepted
+        if known is not None and known.stamp == stamp and known.taken_s is not None:
+            # the same pose is never younger than it was said to be
+            taken_s = known.taken_s if taken_s is None else min(taken_s, known.taken_s)
+        self._accepted = AcceptedPose(stamp, taken_s)
 
     def add_pose(self, message: PoseWithCovarianceStamped) -> None:
         """~/pose; latched, so it may be old."""

@@ -1,9 +1,10 @@
 """What a browser is told several times a second: one JSON object, a few kilobytes.
 
-``standing``: kind, word, text, trust, pose_age_s. ``pictures``: name -> version, age_s, mark (what
-is written across it). ``pose``: only while it may be drawn: ``camera_from_patient`` row by row in
-metres, and ``ellipsoid`` of the isocentre's predicted standard deviation. ``figures``: what stands
-beside the pictures. All is derived; nothing here decides what may be trusted.
+``standing``: kind, word, text, trust, pose_age. ``pictures``: name -> version, age, mark (what is
+written across it), grey (shown without its colours). ``pose``: only while it may be drawn:
+``camera_from_patient`` row by row in metres, and ``ellipsoid`` of the isocentre's predicted
+standard deviation. ``figures``: what stands beside the pictures. All is derived; nothing here
+decides what may be trusted.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from xray_registration.ros.view.standing import Kind, Trust, duration, finite
 _PICTURE_LAG_S = 2.0
 # A live image that is older is not live.
 _LIVE_S = 3.0
+_STANDING = (Kind.REGISTERED, Kind.DOUBT)
 # key on /diagnostics, label, unit, factor, decimals
 _FIGURES = (
     ("similarity", "similarity", "", 1.0, 3),
@@ -57,7 +59,7 @@ def state_message(snapshot: Snapshot, node: str, child_frame: str) -> dict[str, 
         "frames": {"camera": values.get("image_frame_id", ""), "patient": child_frame},
         "scene_version": snapshot.markers_version,
         "figures": _figures(values, snapshot),
-        "level": _level(values),
+        "level": _level(values) if shown.kind in _STANDING else {"text": "", "good": True},
         "counters": {name: values.get(f"images_{name}", "") for name in _COUNTERS},
         "values": dict(values),
     }
@@ -65,30 +67,41 @@ def state_message(snapshot: Snapshot, node: str, child_frame: str) -> dict[str, 
 
 def _picture(name: str, image: HeardImage, snapshot: Snapshot) -> dict[str, Any]:
     age_s = snapshot.now_s - image.heard_s
+    if name == "xray":
+        mark, is_current = ("" if age_s <= _LIVE_S else "LAST IMAGE"), True
+    else:
+        is_current = _is_current(image, snapshot)
+        mark = _mark(snapshot, is_current or age_s <= _PICTURE_LAG_S)
+    # without colours: neither of now nor of the image that the word is about
+    kind = snapshot.standing.kind
+    is_grey = mark != "" and not (is_current and kind in (*_STANDING, Kind.REJECTED))
     return {
         "version": image.version,
         "age": duration(age_s),
-        "mark": _live_mark(age_s) if name == "xray" else _derived_mark(image, age_s, snapshot),
+        "mark": mark,
+        "grey": is_grey and name != "xray",
     }
 
 
-def _live_mark(age_s: float) -> str:
-    return "" if age_s <= _LIVE_S else "LAST IMAGE"
+def _is_current(image: HeardImage, snapshot: Snapshot) -> bool:
+    """Whether a picture that was made from a pose is of the newest image dealt with."""
+    status, result = snapshot.status, snapshot.result
+    if status is None:
+        return False
+    stamp = stamp_text(Time.from_msg(image.message.header.stamp).nanoseconds)
+    if result is not None and result.heard_s > status.image_heard_s and result.stamp == stamp:
+        return True
+    return status.stamp == stamp
 
 
-def _derived_mark(image: HeardImage, age_s: float, snapshot: Snapshot) -> str:
+def _mark(snapshot: Snapshot, is_current: bool) -> str:
     """What to write across a picture that was made from a pose; empty when that stands."""
     shown = snapshot.standing
-    if shown.kind not in (Kind.REGISTERED, Kind.DOUBT):
+    if shown.kind not in _STANDING:
         return shown.word
-    stamp = stamp_text(Time.from_msg(image.message.header.stamp).nanoseconds)
-    status, result = snapshot.status, snapshot.result
-    newest = {status.stamp} if status is not None else set()
-    if status is not None and result is not None and result.heard_s > status.image_heard_s:
-        newest.add(result.stamp)
-    if stamp not in newest and age_s > _PICTURE_LAG_S:
+    if not is_current:
         return "OLD PICTURE"
-    return "CHECK" if shown.trust is Trust.DOUBT else ""
+    return shown.word if shown.trust is Trust.DOUBT else ""
 
 
 def _pose(snapshot: Snapshot) -> dict[str, Any] | None:

@@ -26,8 +26,9 @@ export class Picture {
     return this.figure.classList.contains("marked");
   }
 
-  mark(word) {
+  mark(word, isGrey = true) {
     this.figure.classList.toggle("marked", word !== "");
+    this.figure.classList.toggle("grey", word !== "" && isGrey);
     if (this.markElement.textContent === word) return;
     const span = document.createElement("span");
     span.textContent = word;
@@ -45,8 +46,15 @@ export class Picture {
     if (this.shown === info.version) this.behindSince = null;
     else this.behindSince ??= performance.now();
     const isBehind = this.behindSince !== null && performance.now() - this.behindSince > LAG_MS;
-    this.mark(this.shown === 0 ? "" : info.mark || (isBehind ? "OLD PICTURE" : ""));
+    if (this.shown === 0) this.mark("");
+    else if (isBehind) this.mark(info.mark || "OLD PICTURE");
+    else this.mark(info.mark, info.grey || this.shown !== info.version);
     if (this.shown !== info.version && !this.isFetching) this.fetch(info.version);
+  }
+
+  lose(word) {
+    this.note.textContent = "";
+    this.mark(this.shown === 0 ? "" : word);
   }
 
   clear() {

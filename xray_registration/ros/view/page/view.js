@@ -53,7 +53,7 @@ function apply(state) {
 
 function lose() {
   show("lost", "NO CONNECTION", "to the view's process; what is below is not of now", null);
-  for (const picture of pictures) picture.mark("NO CONNECTION");
+  for (const picture of pictures) picture.lose("NO CONNECTION");
   space.lose("NO CONNECTION");
 }
 
