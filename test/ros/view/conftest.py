@@ -110,10 +110,15 @@ def start_view(ros_environment: dict[str, str]) -> Iterator[Callable[..., View]]
             stderr=subprocess.STDOUT,
         )
         assert process.stdout is not None
-        line = process.stdout.readline()
-        view = View(process, line.split(" ")[0])
+        said = []
+        for line in process.stdout:  # the middleware may have something to say first
+            said.append(line)
+            if line.startswith("http://127.0.0.1:"):
+                break
+        else:
+            pytest.fail(f"the view has ended: {''.join(said)}")
+        view = View(process, said[-1].split(" ")[0])
         views.append(view)
-        assert line.startswith("http://127.0.0.1:"), line + process.communicate()[0]
         return view
 
     yield start

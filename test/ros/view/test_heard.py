@@ -200,6 +200,7 @@ def test_the_planned_level_is_told(heard: Heard) -> None:
     seen = level(level_guard="off", levels_in_view="vertebrae_T7, vertebrae_T8")
     assert seen == {"text": "in view: T7, T8", "good": True}
     good = level(level_guard="ok", level_guard_text="in view: vertebrae_T8")
-    assert good == {"text": "planned level in view: T8", "good": True}
+    assert good == {"text": "", "good": True}
+    assert _state(heard, 50.0)["standing"]["text"] == "planned level in view: T8"
     bad = level(level_guard="ambiguous", level_guard_text="the level is ambiguous")
     assert bad == {"text": "the level is ambiguous", "good": False}

@@ -48,7 +48,7 @@ def state_message(snapshot: Snapshot, node: str, child_frame: str) -> dict[str, 
         "standing": {
             "kind": shown.kind.value,
             "word": shown.word,
-            "text": shown.text,
+            "text": shown.text.replace("vertebrae_", ""),
             "trust": shown.trust.value,
             "pose_age": None if shown.pose_age_s is None else duration(shown.pose_age_s),
             "reason": values.get("reason", ""),
@@ -167,8 +167,9 @@ def _level(values: Mapping[str, str]) -> dict[str, Any]:
     if guard in ("", "off", "unknown"):
         seen = values.get("levels_in_view", "").replace("vertebrae_", "")
         return {"text": f"in view: {seen}" if seen else "", "good": True}
-    text = values.get("level_guard_text", guard).replace("vertebrae_", "")
-    return {"text": f"planned level {text}" if guard == "ok" else text, "good": guard == "ok"}
+    if guard == "ok":  # the banner says it
+        return {"text": "", "good": True}
+    return {"text": values.get("level_guard_text", guard).replace("vertebrae_", ""), "good": False}
 
 
 def _figures(values: Mapping[str, str], snapshot: Snapshot) -> list[dict[str, str]]:
