@@ -22,6 +22,7 @@ pytest.importorskip("tornado")
         (["--namespace", "carm a"], "--namespace is 'carm a'"),
         (["--node", "a/b"], "--node is 'a/b'"),
         (["--image", "x-ray"], "--image is 'x-ray'"),
+        (["--view", "a/b"], "--view is 'a/b'"),
     ],
 )
 def test_unusable_options(
@@ -41,4 +42,9 @@ def test_topics() -> None:
     assert (own.full_node, own.full_image) == ("/or_1/carm/reg", "/xa/image_raw")
     assert own.camera_info == "/xa/camera_info"
     assert Topics("a").full_image == "/a/image"
+    second = Topics("a", view="view_1")
+    assert (second.full_image, second.camera_info) == ("/a/view_1/image", "/a/view_1/camera_info")
+    assert second.picture("overlay") == "/a/registration_node/view_1/overlay"
+    assert second.private("markers") == "/a/registration_node/markers"
+    assert plain.picture("drr") == "/registration_node/drr"
     assert own.status_name == "or_1/carm/reg: registration"

@@ -36,7 +36,10 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--namespace", default="", help="of the registration node (none)")
     parser.add_argument("--node", default="registration_node", help="its name (registration_node)")
     parser.add_argument(
-        "--image", default="image", metavar="TOPIC", help="X-ray images; camera_info is beside it"
+        "--image", default="", metavar="TOPIC", help="X-ray images, camera_info beside it (image)"
+    )
+    parser.add_argument(
+        "--view", default="", metavar="NAME", help="which of several views, e.g. view_0 (none)"
     )
     parser.add_argument(
         "--stale-after",
@@ -79,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.host,
         arguments.port,
         arguments.rate,
-        Topics(arguments.namespace.strip("/"), arguments.node, arguments.image),
+        Topics(arguments.namespace.strip("/"), arguments.node, arguments.image, arguments.view),
         Limits(arguments.stale_after, arguments.silent_after),
     )
 

@@ -16,6 +16,7 @@ from std_msgs.msg import Header
 from xray_registration.ros.view.heard import Heard
 from xray_registration.ros.view.standing import Kind, Limits, Trust
 from xray_registration.ros.view.state_message import state_message
+from xray_registration.ros.view.topics import Topics
 
 STAMP = "1000.123456789"
 CLOCK_S = 1002.0
@@ -59,7 +60,7 @@ def heard() -> Heard:
 
 
 def _state(heard: Heard, now_s: float) -> dict[str, Any]:
-    return state_message(heard.snapshot(now_s), "/registration_node", heard.child_frame)
+    return state_message(heard.snapshot(now_s), Topics(), heard.child_frame)
 
 
 def test_a_pose_that_was_there_before_is_as_old_as_its_stamp_says(heard: Heard) -> None:

@@ -127,8 +127,8 @@ class Listener(Node):
             topics, images = self._topics, (_NEWEST, _NEWEST_LOSSY)
             pictures = {
                 "xray": topics.full_image,
-                "overlay": topics.private("overlay"),
-                "drr": topics.private("drr"),
+                "overlay": topics.picture("overlay"),
+                "drr": topics.picture("drr"),
             }
             self._watching = [
                 Subscription(self, Image, topic, self._on_image(name), images)

@@ -121,7 +121,7 @@ class ViewServer:
     def state(self) -> str:
         """JSON of now."""
         snapshot = self._heard.snapshot(time.monotonic())
-        message = state_message(snapshot, self._topics.full_node, self._heard.child_frame)
+        message = state_message(snapshot, self._topics, self._heard.child_frame)
         return json.dumps(message, allow_nan=False)
 
     async def picture(self, name: str) -> tuple[int, bytes] | None:

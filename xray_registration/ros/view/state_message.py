@@ -23,6 +23,7 @@ from xray_registration.ros.diagnostics import stamp_text
 from xray_registration.ros.pose_messages import matrix_from_pose
 from xray_registration.ros.view.heard import HeardImage, Snapshot
 from xray_registration.ros.view.standing import Kind, Trust, duration, finite
+from xray_registration.ros.view.topics import Topics
 
 # A picture is drawn and sent after the result it belongs to.
 _PICTURE_LAG_S = 2.0
@@ -39,12 +40,13 @@ _FIGURES = (
 _COUNTERS = ("received", "accepted", "rejected", "bad_input", "dropped")
 
 
-def state_message(snapshot: Snapshot, node: str, child_frame: str) -> dict[str, Any]:
+def state_message(snapshot: Snapshot, topics: Topics, child_frame: str) -> dict[str, Any]:
     """JSON types only; every number is finite."""
     shown = snapshot.standing
     values = snapshot.status.values if snapshot.status is not None else {}
     return {
-        "node": node,
+        "node": topics.full_node,
+        "view": topics.view,
         "standing": {
             "kind": shown.kind.value,
             "word": shown.word,
@@ -152,6 +154,7 @@ def _camera(info: CameraInfo) -> dict[str, Any] | None:
     if not np.isfinite([fx, fy, cx, cy]).all() or min(fx, fy, width, height) <= 0:
         return None
     return {
+        "frame": info.header.frame_id,
         "width": width,
         "height": height,
         "fx": fx / bin_x,

@@ -17,19 +17,24 @@ class Topics:
     Attributes:
         namespace: of the node, without slashes at its ends; empty = the root.
         node: its name.
-        image: relative to the namespace, or absolute; camera_info is beside it.
+        image: relative to the namespace, or absolute; camera_info is beside it. Empty = ``image``,
+            in the folder of the view.
+        view: which of several; empty = the node has one.
     """
 
     namespace: str = ""
     node: str = "registration_node"
-    image: str = "image"
+    image: str = ""
+    view: str = ""
 
     def __post_init__(self) -> None:
         if self.namespace and not _NAME.fullmatch(self.namespace):
             raise InputError(f"--namespace is '{self.namespace}'; expected e.g. carm_a or or_1/b")
         if not _NAME.fullmatch(self.node) or "/" in self.node:
             raise InputError(f"--node is '{self.node}'; expected a node's name without namespace")
-        if not _NAME.fullmatch(self.image.removeprefix("/")):
+        if self.view and (not _NAME.fullmatch(self.view) or "/" in self.view):
+            raise InputError(f"--view is '{self.view}'; expected a name in the node's 'views'")
+        if self.image and not _NAME.fullmatch(self.image.removeprefix("/")):
             raise InputError(f"--image is '{self.image}'; expected e.g. image or /xa/image")
 
     @property
@@ -42,7 +47,8 @@ class Topics:
         """The X-ray images."""
         if self.image.startswith("/"):
             return self.image
-        return f"/{self.namespace}/{self.image}" if self.namespace else f"/{self.image}"
+        image = self.image or self._of_view("image")
+        return f"/{self.namespace}/{image}" if self.namespace else f"/{image}"
 
     @property
     def camera_info(self) -> str:
@@ -57,3 +63,10 @@ class Topics:
     def private(self, name: str) -> str:
         """``~/name`` of the node."""
         return f"{self.full_node}/{name}"
+
+    def picture(self, name: str) -> str:
+        """``~/name``, of the view when there are several."""
+        return self.private(self._of_view(name))
+
+    def _of_view(self, name: str) -> str:
+        return f"{self.view}/{name}" if self.view else name

@@ -142,7 +142,8 @@ export class Space {
     this.write = (text, point, colour, size) =>
       write(pen, multiply(clip, view), text, point, colour, size * ratio);
     if (!this.state) return;
-    this.drawCArm(view, depth);
+    this.ownsCArm = this.isCArmOfPose();
+    if (this.ownsCArm) this.drawCArm(view, depth);
     if (this.state.pose) this.drawPatient(view);
     this.drawMarkers(view, this.state.frames.camera, IDENTITY, null);
   }
@@ -155,6 +156,13 @@ export class Space {
       for (let i = 2; i < points.length; i += 3) deepest = Math.max(deepest, points[i]);
     }
     return deepest || NOMINAL_SDD_M;
+  }
+
+  // With several views the pose is in the frame of one of them, or of none.
+  isCArmOfPose() {
+    const { camera, frames } = this.state;
+    const areSeveral = this.drawables.some(({ ns }) => ns.startsWith("carm/"));
+    return !areSeveral || (camera !== null && camera.frame === frames.camera);
   }
 
   drawCArm(view, depth) {
@@ -195,8 +203,10 @@ export class Space {
 
   drawMarkers(view, frame, inCamera, colour) {
     const placed = multiply(view, inCamera);
-    // The beam of the first view is drawn here, with the picture.
-    const own = this.drawables.filter((d) => d.frame === frame && d.ns !== "carm");
+    // The beam of this view has been drawn, with the picture.
+    const beam = this.state.view ? `carm/${this.state.view}` : "carm";
+    const own = this.drawables.filter(
+      (d) => d.frame === frame && !(this.ownsCArm && d.ns === beam));
     own.sort((a, b) => b.rgba[3] - a.rgba[3]);
     for (const { kind, shape, rgba, text, points } of own) {
       if (kind === "text") {
