@@ -81,6 +81,7 @@ export class Picture {
       bitmap.close();
       this.problem = "";
       this.shown = Number(answer.headers.get("X-Version"));
+      this.behindSince = null; // there may be a newer one already, but pictures are coming
       this.canvas.dispatchEvent(new Event("drawn"));
     } catch {
       // The connection is gone; the page says so, and comes back to it.
