@@ -28,8 +28,7 @@ export class Space {
     this.orbit = { ...START };
     this.state = null;
     this.drawables = [];
-    this.carm = [];
-    this.carmKey = "";
+    [this.carm, this.carmKey] = [[], ""];
     this.forget();
     try {
       this.renderer = new Renderer(this.solid);
@@ -205,8 +204,7 @@ export class Space {
     const placed = multiply(view, inCamera);
     // The beam of this view has been drawn, with the picture.
     const beam = this.state.view ? `carm/${this.state.view}` : "carm";
-    const own = this.drawables.filter(
-      (d) => d.frame === frame && !(this.ownsCArm && d.ns === beam));
+    const own = this.drawables.filter((d) => d.frame === frame && !(this.ownsCArm && d.ns === beam));
     own.sort((a, b) => b.rgba[3] - a.rgba[3]);
     for (const { kind, shape, rgba, text, points } of own) {
       if (kind === "text") {
