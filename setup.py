@@ -36,7 +36,7 @@ setup(
     # Named, so that test/, training/ and benchmarks/ are not installed.
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={
-        NAME: ["py.typed", "**/*.json", "**/*.yaml", "**/*.html", "**/*.css", "**/*.cpp"]
+        NAME: ["py.typed", "**/*.json", "**/*.yaml", "**/*.html", "**/*.css", "**/*.js", "**/*.cpp"]
     },
     data_files=shared_files(),
     python_requires=">=3.10",

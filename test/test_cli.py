@@ -24,11 +24,11 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_the_verbs_and_exit_codes() -> None:
     done = _run("--help")
     assert done.returncode == 0
-    for word in ("demo", "register", "simulate", "info", "Exit codes"):
+    for word in ("demo", "view", "register", "simulate", "info", "Exit codes"):
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["demo", "register", "simulate", "info"])
+@pytest.mark.parametrize("verb", ["demo", "view", "register", "simulate", "info"])
 def test_each_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main([verb, "--help"])

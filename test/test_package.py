@@ -32,6 +32,7 @@ ROSDEP_KEYS = {
     "scipy": "python3-scipy",
     "tf2_ros": "tf2_ros",
     "torch": "python3-pytorch-pip",
+    "tornado": "python3-tornado",
     "yaml": "python3-yaml",
 }
 # Modules that belong to a package of another name on PyPI; they are in an extra of setup.py.

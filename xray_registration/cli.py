@@ -1,4 +1,4 @@
-"""xray-registration demo | register | evaluate | simulate | info | check-geometry.
+"""xray-registration demo | view | register | evaluate | simulate | info | check-geometry.
 
 Exit codes: 0 done (register: accepted), 2 bad input or arguments, 3 the registration was rejected,
 1 anything else that went wrong, 130 interrupted.
@@ -13,7 +13,15 @@ import sys
 from collections.abc import Sequence
 
 import xray_registration
-from xray_registration.commands import check_geometry, demo, evaluate, info, register, simulate
+from xray_registration.commands import (
+    check_geometry,
+    demo,
+    evaluate,
+    info,
+    register,
+    simulate,
+    view,
+)
 from xray_registration.errors import InputError, XrayRegistrationError
 
 BAD_INPUT = 2
@@ -33,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
         "-v", "--verbose", action="store_true", help="log what the library does, to stderr"
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for command in (demo, register, simulate, info, check_geometry, evaluate):
+    for command in (demo, view, register, simulate, info, check_geometry, evaluate):
         command.add_parser(verbs)
     return parser
 

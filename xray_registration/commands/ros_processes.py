@@ -83,7 +83,7 @@ def ros_environment(domain: int, log_dir: Path) -> dict[str, str]:
         ROS_DOMAIN_ID=str(domain),
         ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST",
         # Fast DDS 3 (Kilted and newer) warns about the older name, Fast DDS 2 reads no other
-        **{_profile_variable(): profile},
+        **{profile_variable(): profile},
         ROS_LOG_DIR=str(log_dir),
         PYTHONUNBUFFERED="1",
         # waiting threads that spin would take the cores from the other processes
@@ -92,7 +92,8 @@ def ros_environment(domain: int, log_dir: Path) -> dict[str, str]:
     return environment
 
 
-def _profile_variable() -> str:
+def profile_variable() -> str:
+    """Name of the environment variable that Fast DDS reads the profile's path from."""
     older = os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
     return f"FAST{'RTPS' if older else 'DDS'}_DEFAULT_PROFILES_FILE"
 

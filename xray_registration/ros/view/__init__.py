@@ -1,0 +1,1 @@
+"""The browser view: listens to a registration node over DDS, shows it over HTTP and WebSocket."""
