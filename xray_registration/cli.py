@@ -23,6 +23,7 @@ from xray_registration.commands import (
     view,
 )
 from xray_registration.errors import InputError, XrayRegistrationError
+from xray_registration.memory import keep_freed_memory
 
 BAD_INPUT = 2
 FAILED = 1
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Read when torch is first imported, which no command has done yet. Threads that spin while they
     # wait make two threads many times slower than one as soon as another process wants the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",

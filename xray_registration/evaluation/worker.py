@@ -31,6 +31,7 @@ from xray_registration.evaluation.targets import (
     centroid_targets,
     surface_targets,
 )
+from xray_registration.memory import keep_freed_memory
 from xray_registration.registration import RegistrationConfig, View
 
 
@@ -111,6 +112,7 @@ def register_case(job: Job, case_id: str, methods: tuple[str, ...]) -> list[Reco
     """Register one case with each method; one record each. A failure is a record, too."""
     import torch
 
+    keep_freed_memory()
     torch.set_num_threads(job.threads)
     targets, cases = cases_of(job)
     case = cases[case_id]

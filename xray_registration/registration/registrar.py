@@ -9,28 +9,28 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from xray_registration.errors import InputError
-from xray_registration.geometry import check_rigid, se3
+from xray_registration.geometry import se3
 from xray_registration.imaging.labels import LabelMap
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.registration.config import Level, RegistrationConfig
+from xray_registration.registration.covariance import pose_covariance
 from xray_registration.registration.foreign_objects import without_foreign_objects
+from xray_registration.registration.input_checks import (
+    checked_device,
+    checked_starts,
+    is_in_view,
+)
 from xray_registration.registration.levenberg_marquardt import Minimum, Termination, minimise
-from xray_registration.registration.objective import Objective, cut_faces, ends_of
+from xray_registration.registration.objective import Objective
+from xray_registration.registration.prepared_patient import PreparedLevel, prepared_patient
 from xray_registration.registration.quality_gate import Evidence, decide
 from xray_registration.registration.result import Reason, RegistrationResult
 from xray_registration.registration.spread import spread_starts
-from xray_registration.registration.structures import (
-    box_centre_lps_mm,
-    matching_structures,
-    split,
-)
 from xray_registration.registration.view import View
 from xray_registration.registration.wrong_level import LevelShift, level_shifts
-from xray_registration.rendering import AttenuationVolume, JosephProjector
 
 _log = logging.getLogger(__name__)
 
@@ -41,15 +41,6 @@ _JUDGED_PIXEL_MM = 1.25
 _BACKGROUND_MM = 1.4  # voxels of what does not move; its finest structure is not trusted anyway
 # Two poses whose similarities differ by less are equally good.
 _SAME_SIMILARITY = 1e-3
-
-
-@dataclass(frozen=True, eq=False)
-class _PreparedLevel:
-    level: Level
-    pixel_mm: float
-    projector: JosephProjector
-    cut: JosephProjector | None
-    background: JosephProjector | None = None  # of structures: the rest of the patient
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,40 +87,14 @@ class Registrar:
         self.ct = ct
         self.config = config or RegistrationConfig()
         self.label_map = label_map
-        self.device = _checked_device(device)
-        finest = AttenuationVolume.from_ct(
-            ct,
-            energy_kev=self.config.energy_kev,
-            isolate_patient=self.config.isolate_patient,
-        )
-        self._projectors: dict[tuple[int, tuple[int, int, int]], JosephProjector] = {}
-        names = self._structure_names()
-        if isocentre_lps_mm is None and label_map is not None and names:
-            isocentre_lps_mm = box_centre_lps_mm(label_map, names)
-        elif isocentre_lps_mm is None:
-            isocentre_lps_mm = ct.bone_box_lps().mean(0)
-        self.isocentre_lps_mm = np.asarray(isocentre_lps_mm, dtype=np.float64)
-        extent = float((np.array(finest.shape_ijk) * finest.spacing_mm).max())
-        self._length_scale = float(
-            np.clip(extent / _REFERENCE_EXTENT_MM, _SMALLEST_LENGTH_SCALE, 1.0)
-        )
-        self._corners_lps_mm = _corners(finest)
+        self.device = checked_device(device)
+        patient = prepared_patient(ct, self.config, label_map, self.device, isocentre_lps_mm)
+        self.isocentre_lps_mm = patient.isocentre_lps_mm
+        self._corners_lps_mm = patient.corners_lps_mm
+        self._levels, self._of_structures = patient.levels, patient.of_structures
         self._level_shifts: list[LevelShift] = []
         if label_map is not None and self.config.gate.min_level_margin > 0:
             self._level_shifts = level_shifts(label_map, self.isocentre_lps_mm)
-        cut = cut_faces(finest, ends_of(ct, finest))
-        if label_map is not None and names:
-            bones, rest = split(finest, ct, label_map, names, self.config.energy_kev)
-            first = self.config.structure_levels[0].pixel_mm
-            whole = [level for level in self.config.levels if level.pixel_mm > first]
-            whole = whole or [self.config.levels[0]]
-            self._levels = [self._prepared(level, finest, cut) for level in whole]
-            self._of_structures = [
-                self._prepared(level, bones, cut, rest) for level in self.config.structure_levels
-            ]
-        else:
-            self._levels = [self._prepared(level, finest, cut) for level in self.config.levels]
-            self._of_structures = []
 
     def register(self, views: Sequence[View], rig_from_ct_start: ArrayLike) -> RegistrationResult:
         """Find the pose of the CT in the rig that explains all views together.
@@ -144,7 +109,7 @@ class Registrar:
                 the source or projects wholly outside a picture.
         """
         began = time.perf_counter()
-        starts = self._checked_starts(views, rig_from_ct_start)
+        starts = checked_starts(views, rig_from_ct_start, self._corners_lps_mm)
         with torch.no_grad():
             result = self._attempt(list(views), starts, starts)
             spread = self.config.spread
@@ -153,7 +118,8 @@ class Registrar:
             certain = result.accepted and sure
             if spread.count and not certain:
                 result = self._second_attempt(list(views), starts, result)
-            if result.accepted and self._level_shifts:
+            clear = min(result.view_similarities) >= self.config.gate.clear_similarity
+            if result.accepted and self._level_shifts and not clear:
                 result = self._at_the_right_level(list(views), starts, result)
         result = replace(result, seconds=time.perf_counter() - began)
         _log.debug("registration: %s, %s", result.reason.value, result.reason_text)
@@ -165,7 +131,11 @@ class Registrar:
         """Once more from poses about the given starts; the better of the two results."""
         centre = torch.from_numpy(self.isocentre_lps_mm)
         scattered = [(s, p) for s in starts for p in spread_starts(s, centre, self.config.spread)]
-        kept = [(given, pose) for given, pose in scattered if self._is_in_view(views, pose.numpy())]
+        kept = [
+            (given, pose)
+            for given, pose in scattered
+            if is_in_view(views, pose.numpy(), self._corners_lps_mm)
+        ]
         if not kept:
             return first
         given, poses = (torch.stack(column) for column in zip(*kept, strict=True))
@@ -280,7 +250,7 @@ class Registrar:
         similarities = judge.correlations(torch.cat((poses, start)), torch.arange(2))
         final, at_start = similarities[0], similarities[1]
         last = (self._levels + self._of_structures)[-1]
-        covariance = self._covariance(minimum, last.level)
+        covariance = pose_covariance(minimum, last.level.residual.smoothing_px)
         finite = bool(torch.isfinite(poses).all() and torch.isfinite(final).all())
         # Nothing found that is better: the start is returned. The gate hears of it unless the two
         # are equal but for rounding and noise: a start may well be the optimum (C-arm at rest).
@@ -324,7 +294,7 @@ class Registrar:
             device=str(self.device),
         )
 
-    def _objective(self, prepared: _PreparedLevel, views: list[View], starts: Tensor) -> Objective:
+    def _objective(self, prepared: PreparedLevel, views: list[View], starts: Tensor) -> Objective:
         return Objective(
             views,
             prepared.projector,
@@ -338,111 +308,8 @@ class Registrar:
             background=prepared.background,
         )
 
-    def _structure_names(self) -> list[str]:
-        if not self.config.structures:
-            return []
-        if self.label_map is None:
-            raise InputError(
-                f"structures {list(self.config.structures)} are to be registered, but there is no "
-                "label map; give one, or no structures."
-            )
-        return matching_structures(self.label_map, self.config.structures)
 
-    def _prepared(
-        self,
-        level: Level,
-        finest: AttenuationVolume,
-        cut: AttenuationVolume | None,
-        rest: AttenuationVolume | None = None,
-    ) -> _PreparedLevel:
-        spacing = level.spacing_mm * self._length_scale
-
-        def projector(volume: AttenuationVolume, spacing_mm: float = spacing) -> JosephProjector:
-            factors = volume.factors_for(spacing_mm)
-            key = (id(volume), factors)  # levels share what they render: it is large
-            if key not in self._projectors:
-                coarse = volume.coarsened(factors).to(self.device)
-                self._projectors[key] = JosephProjector(coarse, self.isocentre_lps_mm)
-            return self._projectors[key]
-
-        return _PreparedLevel(
-            level=level,
-            pixel_mm=level.pixel_mm * self._length_scale,
-            projector=projector(finest),
-            cut=None if cut is None else projector(cut),
-            background=None if rest is None else projector(rest, max(spacing, _BACKGROUND_MM)),
-        )
-
-    def _covariance(self, minimum: Minimum, level: Level) -> NDArray[np.float64]:
-        """Residual variance times the inverse normal matrix.
-
-        Smoothing makes neighbouring residuals dependent: only one in about 4 pi sigma^2 pixels is
-        new (the area of the autocorrelation of a Gaussian), so the sum over pixels is that much
-        too sure of itself.
-        """
-        hessian = minimum.hessian[0].numpy()
-        dependent_px = max(1.0, 4 * np.pi * level.residual.smoothing_px**2)
-        try:
-            inverse = np.linalg.inv(hessian)
-        except np.linalg.LinAlgError:
-            return np.full((6, 6), np.inf)
-        covariance = float(minimum.variance[0]) * dependent_px * inverse
-        if not np.isfinite(covariance).all() or (np.diag(covariance) <= 0).any():
-            return np.full((6, 6), np.inf)
-        return np.asarray((covariance + covariance.T) / 2)
-
-    def _checked_starts(self, views: Sequence[View], starts: ArrayLike) -> Tensor:
-        if not views:
-            raise InputError("no views were given; expected one or more.")
-        try:
-            matrices = np.asarray(starts, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"rig_from_ct_start is not made of numbers: {error}") from error
-        if matrices.ndim == 2:
-            matrices = matrices[None]
-        if matrices.ndim != 3 or not len(matrices):
-            raise InputError(
-                f"rig_from_ct_start has shape {matrices.shape}; expected (4, 4) or (S, 4, 4)."
-            )
-        names = [f"rig_from_ct_start[{n}]" for n in range(len(matrices))]
-        if len(matrices) == 1:
-            names = ["rig_from_ct_start"]
-        rigid = np.stack([check_rigid(m, name) for m, name in zip(matrices, names, strict=True)])
-        for matrix in rigid:
-            self._check_in_view(views, matrix)
-        return torch.from_numpy(rigid)
-
-    def _is_in_view(self, views: Sequence[View], rig_from_ct: NDArray[np.float64]) -> bool:
-        try:
-            self._check_in_view(views, rig_from_ct)
-        except InputError:
-            return False
-        return True
-
-    def _check_in_view(self, views: Sequence[View], rig_from_ct: NDArray[np.float64]) -> None:
-        """InputError when a view shows nothing of the CT with this pose."""
-        corners = np.c_[self._corners_lps_mm, np.ones(8)]
-        for view in views:
-            in_camera = (view.camera_from_rig @ rig_from_ct @ corners.T).T[:, :3]
-            source = view.radiograph.source
-            hint = "check the pose's direction (rig_from_ct), its units (mm) and its ct_axes."
-            if in_camera[:, 2].min() <= 0:
-                raise InputError(
-                    f"{source}: with the start pose the CT reaches behind the X-ray source "
-                    f"(z from {in_camera[:, 2].min():.0f} to {in_camera[:, 2].max():.0f} mm; "
-                    f"expected all of it in front); {hint}"
-                )
-            pixels = view.camera.project(in_camera)
-            low, high = pixels.min(0), pixels.max(0)
-            if (high < 0).any() or low[0] > view.camera.width or low[1] > view.camera.height:
-                raise InputError(
-                    f"{source}: with the start pose the CT lies wholly outside the view: it "
-                    f"projects to columns {low[0]:.0f}..{high[0]:.0f} and rows {low[1]:.0f}.."
-                    f"{high[1]:.0f} of a {view.camera.width}x{view.camera.height} image; {hint}"
-                )
-
-
-def _judging_level(levels: list[_PreparedLevel]) -> _PreparedLevel:
+def _judging_level(levels: list[PreparedLevel]) -> PreparedLevel:
     """The finest that is coarse enough for a similarity that does not depend on the dose."""
     coarse = [prepared for prepared in levels if prepared.level.pixel_mm >= _JUDGED_PIXEL_MM]
     return coarse[-1] if coarse else levels[0]
@@ -453,27 +320,3 @@ def _most_alike(objective: Objective, minimum: Minimum) -> int:
     everyone = torch.arange(len(minimum.poses))
     similarity = objective.correlations(minimum.poses, everyone).mean(1)
     return int(torch.nan_to_num(similarity, nan=-2.0).argmax())
-
-
-def _corners(volume: AttenuationVolume) -> NDArray[np.float64]:
-    ends = np.array(volume.shape_ijk) - 0.5
-    index = np.array([[i, j, k] for i in (-0.5, ends[0]) for j in (-0.5, ends[1])
-                      for k in (-0.5, ends[2])])  # fmt: skip
-    return np.asarray(index @ volume.lps_from_index[:3, :3].T + volume.lps_from_index[:3, 3])
-
-
-def _checked_device(device: str | torch.device) -> torch.device:
-    try:
-        checked = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"device is {device!r}; expected 'cpu' or 'cuda'.") from error
-    if checked.type not in ("cpu", "cuda"):
-        raise InputError(f"device is {device!r}; expected 'cpu' or 'cuda'.")
-    if checked.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device is {device!r} but torch sees no CUDA device; use 'cpu'.")
-    if checked.type == "cuda" and (checked.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"device is {device!r} but torch sees {torch.cuda.device_count()} CUDA device(s), "
-            "counted from 0; use one of them or 'cpu'."
-        )
-    return checked

@@ -1,0 +1,132 @@
+"""A CT at every resolution of a configuration, ready to be rendered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from xray_registration.errors import InputError
+from xray_registration.imaging.labels import LabelMap
+from xray_registration.imaging.volume import CTVolume
+from xray_registration.registration.config import Level, RegistrationConfig
+from xray_registration.registration.objective import cut_faces, ends_of
+from xray_registration.registration.structures import (
+    box_centre_lps_mm,
+    matching_structures,
+    split,
+)
+from xray_registration.rendering import AttenuationVolume, JosephProjector
+
+# Anatomy of this size is what the levels' lengths are stated for; smaller CTs get finer levels.
+_REFERENCE_EXTENT_MM = 250.0
+_SMALLEST_LENGTH_SCALE = 0.2
+_BACKGROUND_MM = 1.4  # voxels of what does not move; its finest structure is not trusted anyway
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedLevel:
+    """One resolution.
+
+    Attributes:
+        level: as configured.
+        pixel_mm: its pixel size for this patient.
+        projector: of what moves.
+        cut: of the faces where the CT ends within the body; None where it does not.
+        background: of structures: the rest of the patient, else None.
+    """
+
+    level: Level
+    pixel_mm: float
+    projector: JosephProjector
+    cut: JosephProjector | None
+    background: JosephProjector | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedPatient:
+    """What a registrar needs of a patient.
+
+    Attributes:
+        levels: of the whole CT, coarse to fine, at least one.
+        of_structures: of the named bones, coarse to fine; empty when the whole CT is registered.
+        corners_lps_mm: (8, 3) box of what attenuates.
+        isocentre_lps_mm: (3,).
+    """
+
+    levels: list[PreparedLevel]
+    of_structures: list[PreparedLevel]
+    corners_lps_mm: NDArray[np.float64]
+    isocentre_lps_mm: NDArray[np.float64]
+
+
+def prepared_patient(
+    ct: CTVolume,
+    config: RegistrationConfig,
+    labels: LabelMap | None,
+    device: torch.device,
+    isocentre_lps_mm: ArrayLike | None,
+) -> PreparedPatient:
+    """Volumes and projectors; arguments and errors as `Registrar`."""
+    finest = AttenuationVolume.from_ct(
+        ct, energy_kev=config.energy_kev, isolate_patient=config.isolate_patient
+    )
+    names = _structure_names(config, labels)
+    if isocentre_lps_mm is None and labels is not None and names:
+        isocentre_lps_mm = box_centre_lps_mm(labels, names)
+    elif isocentre_lps_mm is None:
+        isocentre_lps_mm = ct.bone_box_lps().mean(0)
+    centre = np.asarray(isocentre_lps_mm, dtype=np.float64)
+    extent = float((np.array(finest.shape_ijk) * finest.spacing_mm).max())
+    scale = float(np.clip(extent / _REFERENCE_EXTENT_MM, _SMALLEST_LENGTH_SCALE, 1.0))
+    cut = cut_faces(finest, ends_of(ct, finest))
+    projectors: dict[tuple[int, tuple[int, int, int]], JosephProjector] = {}
+
+    def projector(volume: AttenuationVolume, spacing_mm: float) -> JosephProjector:
+        factors = volume.factors_for(spacing_mm)
+        key = (id(volume), factors)  # levels share what they render: it is large
+        if key not in projectors:
+            projectors[key] = JosephProjector(volume.coarsened(factors).to(device), centre)
+        return projectors[key]
+
+    def prepared(
+        level: Level, volume: AttenuationVolume, rest: AttenuationVolume | None = None
+    ) -> PreparedLevel:
+        spacing = level.spacing_mm * scale
+        return PreparedLevel(
+            level=level,
+            pixel_mm=level.pixel_mm * scale,
+            projector=projector(volume, spacing),
+            cut=None if cut is None else projector(cut, spacing),
+            background=None if rest is None else projector(rest, max(spacing, _BACKGROUND_MM)),
+        )
+
+    whole, of_structures = list(config.levels), []
+    if labels is not None and names:
+        bones, rest = split(finest, ct, labels, names, config.energy_kev)
+        first = config.structure_levels[0].pixel_mm
+        whole = [level for level in whole if level.pixel_mm > first] or whole[:1]
+        of_structures = [prepared(level, bones, rest) for level in config.structure_levels]
+    return PreparedPatient(
+        [prepared(level, finest) for level in whole], of_structures, _corners(finest), centre
+    )
+
+
+def _structure_names(config: RegistrationConfig, labels: LabelMap | None) -> list[str]:
+    if not config.structures:
+        return []
+    if labels is None:
+        raise InputError(
+            f"structures {list(config.structures)} are to be registered, but there is no label "
+            "map; give one, or no structures."
+        )
+    return matching_structures(labels, config.structures)
+
+
+def _corners(volume: AttenuationVolume) -> NDArray[np.float64]:
+    ends = np.array(volume.shape_ijk) - 0.5
+    index = np.array([[i, j, k] for i in (-0.5, ends[0]) for j in (-0.5, ends[1])
+                      for k in (-0.5, ends[2])])  # fmt: skip
+    return np.asarray(index @ volume.lps_from_index[:3, :3].T + volume.lps_from_index[:3, 3])
