@@ -246,6 +246,11 @@ def overrides(scene: Scene, **changes: Any) -> list[Any]:
         "camera.sdd_mm": scene.camera.sdd_mm,
         "image.i0": 40000.0,
         "diagnostics.period_s": 0.2,
+        # tests of these say so; they take seconds
+        "solver.process": False,
+        "markers.surface": False,
+        # no test may depend on how fast the machine is
+        "stale_after_s": 0.0,
     }
     values.update({name.replace("__", "."): value for name, value in changes.items()})
     return [Parameter(name, value=value) for name, value in values.items()]

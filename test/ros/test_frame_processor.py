@@ -35,11 +35,11 @@ def _frame(scene: Any, raw: np.ndarray, **fields: Any) -> Frame:
     info = camera_to_message(scene.camera, HEADER)
     for name, value in fields.items():
         setattr(info, name, value)
-    return Frame(array_to_image(raw, HEADER), info, 0, 0.0)
+    return Frame.single(array_to_image(raw, HEADER), info, 0, 0.0)
 
 
 def test_intensity_and_camera(scene: Any, processor: FrameProcessor) -> None:
-    shot = processor.shot(_frame(scene, scene.raw), _settings(scene))
+    [shot] = processor.shots(_frame(scene, scene.raw), _settings(scene))
     assert shot.camera == scene.camera
     expected = -np.log(scene.raw / 40000.0)
     np.testing.assert_allclose(shot.radiograph.attenuation, expected, atol=1e-5)
@@ -52,7 +52,7 @@ def test_a_mirrored_image_is_mirrored_back_with_its_camera(
     k = scene.camera.K.copy()
     k[0, 2] = 100.0
     published = np.ascontiguousarray(scene.raw[:, ::-1])
-    shot = processor.shot(
+    [shot] = processor.shots(
         _frame(scene, published, k=k.ravel()), _settings(scene, image__flip_horizontal=True)
     )
     np.testing.assert_allclose(shot.radiograph.attenuation, -np.log(scene.raw / 40000.0), atol=1e-5)
@@ -62,8 +62,8 @@ def test_a_mirrored_image_is_mirrored_back_with_its_camera(
 def test_distortion_is_undone_when_asked_for(scene: Any, processor: FrameProcessor) -> None:
     frame = _frame(scene, scene.raw, d=[5.0, 0.0, 0.0, 0.0, 0.0])
     with pytest.raises(InputError, match="camera_info"):
-        processor.shot(frame, _settings(scene))
-    shot = processor.shot(frame, _settings(scene, camera__undistort=True))
+        processor.shots(frame, _settings(scene))
+    [shot] = processor.shots(frame, _settings(scene, camera__undistort=True))
     assert shot.camera == scene.camera
     straight = -np.log(scene.raw / 40000.0)
     # The centre stays, the edges move.
@@ -71,24 +71,24 @@ def test_distortion_is_undone_when_asked_for(scene: Any, processor: FrameProcess
     assert near[118:138, 118:138].mean() < 0.02
     assert near[:20, :20].mean() > 0.04
     # Rectified: K and D describe another image; P counts.
-    shot = processor.shot(frame, _settings(scene, camera__rectified=True))
+    [shot] = processor.shots(frame, _settings(scene, camera__rectified=True))
     np.testing.assert_allclose(shot.radiograph.attenuation, straight, atol=1e-5)
 
 
 def test_region_of_interest_and_size(scene: Any, processor: FrameProcessor) -> None:
     roi = RegionOfInterest(x_offset=64, y_offset=32, width=128, height=160)
     part = np.ascontiguousarray(scene.raw[32:192, 64:192])
-    shot = processor.shot(_frame(scene, part, roi=roi), _settings(scene))
+    [shot] = processor.shots(_frame(scene, part, roi=roi), _settings(scene))
     assert (shot.camera.width, shot.camera.height) == (128, 160)
     assert shot.camera.cx == pytest.approx(127.5 - 64)
     with pytest.raises(InputError, match="256x256"):
-        processor.shot(_frame(scene, part), _settings(scene))
+        processor.shots(_frame(scene, part), _settings(scene))
 
 
 def test_camera_from_parameters(scene: Any, processor: FrameProcessor) -> None:
     settings = _settings(scene, use_camera_info=False, camera__pixel_pitch_mm=(1.0, 1.0))
-    frame = Frame(array_to_image(scene.raw, HEADER), None, 0, 0.0)
-    assert processor.shot(frame, settings).camera == scene.camera
+    frame = Frame.single(array_to_image(scene.raw, HEADER), None, 0, 0.0)
+    assert processor.shots(frame, settings)[0].camera == scene.camera
 
 
 def test_patients_that_cannot_be_used(scene: Any, tmp_path: Any) -> None:

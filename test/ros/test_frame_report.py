@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +11,12 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from xray_registration.geometry import Camera
-from xray_registration.imaging.radiograph import make_radiograph
 from xray_registration.registration import Reason, RegistrationResult, Termination
 from xray_registration.ros.diagnostics import Counters, Monitor, State, stamp_text
-from xray_registration.ros.frame_processor import Frame, Shot
-from xray_registration.ros.frame_report import FrameReport, registered
+from xray_registration.ros.frame_processor import Frame
+from xray_registration.ros.frame_report import Case, FrameReport, registered
+from xray_registration.ros.level_guard import LevelsSeen
+from xray_registration.ros.output_settings import GuardSettings
 from xray_registration.ros.start_pose import StartSource
 
 GOOD = RegistrationResult(
@@ -37,10 +37,10 @@ GOOD = RegistrationResult(
 
 
 def _report(result: RegistrationResult) -> FrameReport:
-    frame = Frame(Image(), None, 5_000_000_007, 0.0)
-    samples = np.random.default_rng(0).normal(size=(16, 16))
-    shot = Shot(make_radiograph(samples, "attenuation"), Camera.from_detector(16, 16, 1.0, 1000.0))
-    return registered(frame, "carm", shot, StartSource.PREVIOUS, result)
+    frame = Frame.single(Image(), None, 5_000_000_007, 0.0)
+    camera = Camera.from_detector(16, 16, 1.0, 1000.0)
+    case = Case(frame, "carm", (np.eye(4),), (camera,), StartSource.PREVIOUS)
+    return registered(case, result, LevelsSeen(), GuardSettings((), 0.5))
 
 
 def _not_finite() -> list[RegistrationResult]:
@@ -52,7 +52,7 @@ def _not_finite() -> list[RegistrationResult]:
 def test_an_accepted_result() -> None:
     report = _report(GOOD)
     assert report.state is State.REGISTERED
-    assert report.camera_from_ct is not None
+    assert report.rig_from_ct is not None
     values = report.values()
     assert values["translation_std_mm"] == pytest.approx(np.sqrt(0.06))
     assert values["rotation_std_deg"] == pytest.approx(np.degrees(np.sqrt(3e-6)))
@@ -60,12 +60,14 @@ def test_an_accepted_result() -> None:
 
 
 @pytest.mark.parametrize("result", _not_finite())
-def test_accepted_but_not_finite_is_rejected(result: RegistrationResult, example_ct: Any) -> None:
+def test_accepted_but_not_finite_is_rejected(result: RegistrationResult) -> None:
     report = _report(result)
     assert report.state is State.REJECTED
     assert report.reason == "not_finite"
-    assert report.camera_from_ct is None
-    json.dumps(report.to_dict("lps", example_ct), allow_nan=False)
+    assert report.rig_from_ct is None
+    record = report.to_dict("lps", "/data/ct.nii", "abc")
+    json.dumps(record, allow_nan=False)
+    assert record["result"]["ct"] == {"path": "ct.nii", "sha256": "abc"}
 
 
 def test_a_rejected_result_keeps_its_reason() -> None:
@@ -77,7 +79,7 @@ def test_a_rejected_result_keeps_its_reason() -> None:
         "low_similarity",
         "0.1 below 0.3",
     )
-    assert report.camera_from_ct is None
+    assert report.rig_from_ct is None
 
 
 def test_diagnostics_hold_no_unknown_numbers() -> None:

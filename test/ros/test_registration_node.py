@@ -271,9 +271,9 @@ def test_lifecycle(scene: Any, peer: Any, make_node: MakeNode) -> None:
 
     # Inactive: listens to initialpose, not to images.
     assert peer.node.count_subscribers("/image") == 0
-    [result] = node.set_parameters([Parameter("ct_path", value="/other.nii")])
+    [result] = node.set_parameters([Parameter("child_frame_id", value="other")])
     assert not result.successful
-    assert "ct_path" in result.reason
+    assert "child_frame_id" in result.reason
 
     assert lifecycle.change(Transition.TRANSITION_ACTIVATE)
     peer.wait_for_subscribers()

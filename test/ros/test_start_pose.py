@@ -23,7 +23,7 @@ def test_nothing_then_parameter_then_previous_then_initialpose() -> None:
     start = policy.choose(_pose(1), True)
     assert start is not None
     assert start.source is StartSource.PREVIOUS
-    assert start.camera_from_ct[0, 3] == 2
+    assert start.rig_from_ct[0, 3] == 2
     policy.set_initialpose(_pose(3), "")
     start = policy.choose(_pose(1), True)
     assert start is not None
@@ -52,7 +52,7 @@ def test_an_initialpose_that_arrives_meanwhile_stays() -> None:
     policy.report(start, _pose(4), 5)
     newer = policy.choose(None, True)
     assert newer is not None
-    assert newer.camera_from_ct[0, 3] == 9
+    assert newer.rig_from_ct[0, 3] == 9
 
 
 def test_a_start_is_dropped_after_rejects_in_a_row() -> None:

@@ -133,6 +133,10 @@ def _settings(arguments: argparse.Namespace) -> RegistrationSettings:
     if not values.get("ct_path"):
         raise InputError("no CT: give --ct, or ct_path in --params.")
     settings = node_settings(values)
+    if len(settings.views) > 1:
+        raise InputError(
+            "parameter 'views': bags of several views are not evaluated; leave it out."
+        )
     if arguments.initial_pose is not None:
         start, _ = read_pose(arguments.initial_pose)
         settings = replace(settings, start=start)

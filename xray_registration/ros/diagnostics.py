@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -21,11 +22,13 @@ class State(str, Enum):
 
     UNCONFIGURED = "unconfigured"
     INACTIVE = "inactive"
+    LOADING = "loading"
     WAITING_FOR_IMAGE = "waiting_for_image"
     WAITING_FOR_CAMERA_INFO = "waiting_for_camera_info"
     WAITING_FOR_START_POSE = "waiting_for_start_pose"
     REGISTERED = "registered"
     REJECTED = "rejected"
+    STALE = "stale"
     BAD_INPUT = "bad_input"
     ERROR = "error"
 
@@ -33,11 +36,13 @@ class State(str, Enum):
 _LEVELS = {
     State.UNCONFIGURED: DiagnosticStatus.OK,
     State.INACTIVE: DiagnosticStatus.OK,
+    State.LOADING: DiagnosticStatus.WARN,
     State.WAITING_FOR_IMAGE: DiagnosticStatus.WARN,
     State.WAITING_FOR_CAMERA_INFO: DiagnosticStatus.WARN,
     State.WAITING_FOR_START_POSE: DiagnosticStatus.WARN,
     State.REGISTERED: DiagnosticStatus.OK,
     State.REJECTED: DiagnosticStatus.WARN,
+    State.STALE: DiagnosticStatus.WARN,
     State.BAD_INPUT: DiagnosticStatus.ERROR,
     State.ERROR: DiagnosticStatus.ERROR,
 }
@@ -90,7 +95,7 @@ class Monitor:
 
     def set_image(self, state: State, message: str, values: dict[str, object]) -> None:
         """Say what became of an image; replaces the values of the image before."""
-        image = {key: text for key, value in values.items() if (text := _text(value)) is not None}
+        image = _texts(values)
         with self._lock:
             self._report.state, self._report.message = state, message
             self._report.image = image
@@ -113,24 +118,49 @@ class Monitor:
             self._report.counters = Counters()
             self._report.image = {}
 
+    def forget_image(self) -> None:
+        """Image values back to nothing."""
+        with self._lock:
+            self._report.image = {}
+
     @property
     def state(self) -> State:
         """The current state."""
         return self._report.state
 
-    def message(self, header: Header) -> DiagnosticArray:
-        """The report as a message."""
+    def message(
+        self,
+        header: Header,
+        values: Mapping[str, object] | None = None,
+        stale: str = "",
+        problem: str = "",
+    ) -> DiagnosticArray:
+        """The report as a message.
+
+        Args:
+            header: of the message.
+            values: more key-values.
+            stale: when not empty, what to say in place of an older success or reject.
+            problem: when not empty, an error whatever the state is.
+        """
         with self._lock:
             report = self._report
+            state, text = report.state, report.message
+            if stale and state in (State.REGISTERED, State.REJECTED, State.WAITING_FOR_START_POSE):
+                state, text = State.STALE, f"{stale}; last: {text}" if text else stale
             status = DiagnosticStatus()
-            status.level = _LEVELS[report.state]
+            status.level = DiagnosticStatus.ERROR if problem else _LEVELS[state]
             status.name = self._name
-            status.message = report.message
+            status.message = f"{problem}; {text}" if problem else text
             status.hardware_id = report.image.get("image_frame_id", "")
-            values = {"state": report.state.value, **report.image}
-            values.update({f"images_{k}": str(v) for k, v in vars(report.counters).items()})
-        status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
+            pairs = {"state": state.value, **report.image, **_texts(values or {})}
+            pairs.update({f"images_{k}": str(v) for k, v in vars(report.counters).items()})
+        status.values = [KeyValue(key=key, value=value) for key, value in pairs.items()]
         return DiagnosticArray(header=header, status=[status])
+
+
+def _texts(values: Mapping[str, object]) -> dict[str, str]:
+    return {key: text for key, value in values.items() if (text := _text(value)) is not None}
 
 
 def _text(value: object) -> str | None:

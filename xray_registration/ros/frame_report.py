@@ -1,52 +1,86 @@
-"""What became of one image: the one object from which all topics of it are filled."""
+"""What became of one frame: the one object from which all topics of it are filled."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from xray_registration.imaging.volume import CTVolume
+from xray_registration.geometry.camera import Camera
 from xray_registration.registration import RegistrationResult
 from xray_registration.ros.diagnostics import IMAGE_STAMP_KEY, State, stamp_text
-from xray_registration.ros.frame_processor import Frame, Shot, is_finite
+from xray_registration.ros.frame_processor import Frame, is_finite
+from xray_registration.ros.level_guard import GuardVerdict, LevelsSeen, judge
+from xray_registration.ros.output_settings import GuardSettings
 from xray_registration.ros.start_pose import StartSource
 
 Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class FrameReport:
-    """An image that has been dealt with.
+class Case:
+    """A frame with what is known of it before anybody judges.
 
     Attributes:
-        frame: the image.
+        frame: the images.
         parent_frame_id: frame in which poses of it are.
-        state: what the node reports.
-        counter: name of the counter to raise.
-        reason: short code.
-        message: for people.
-        shot: the decoded image; None when it could not be.
-        result: the library's result; None when it was not registered.
+        camera_from_rig: (4, 4) mm of every view; empty when not known.
+        cameras: of every view; empty when the images could not be decoded.
         start_source: what it started from.
     """
 
     frame: Frame
     parent_frame_id: str
+    camera_from_rig: tuple[Matrix, ...] = ()
+    cameras: tuple[Camera, ...] = ()
+    start_source: StartSource | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FrameReport:
+    """A frame that has been dealt with.
+
+    Attributes:
+        case: the frame.
+        state: what the node reports.
+        counter: name of the counter to raise.
+        reason: short code.
+        message: for people.
+        result: the library's result; None when it was not registered.
+        levels: what the views show of the anatomy.
+        guard: whether the planned level is seen.
+    """
+
+    case: Case
     state: State
     counter: str
     reason: str
     message: str
-    shot: Shot | None = None
     result: RegistrationResult | None = None
-    start_source: StartSource | None = None
+    levels: LevelsSeen = field(default_factory=LevelsSeen)
+    guard: GuardVerdict = field(default_factory=GuardVerdict)
 
     @property
-    def camera_from_ct(self) -> Matrix | None:
-        """(4, 4) LPS mm of an accepted image, otherwise None. Always finite."""
+    def frame(self) -> Frame:
+        """The frame."""
+        return self.case.frame
+
+    @property
+    def parent_frame_id(self) -> str:
+        """Frame in which the pose is."""
+        return self.case.parent_frame_id
+
+    @property
+    def start_source(self) -> StartSource | None:
+        """What it started from."""
+        return self.case.start_source
+
+    @property
+    def rig_from_ct(self) -> Matrix | None:
+        """(4, 4) LPS mm of an accepted frame, otherwise None. Always finite."""
         if self.state is not State.REGISTERED or self.result is None:
             return None
         return np.asarray(self.result.rig_from_ct, dtype=np.float64)
@@ -56,11 +90,16 @@ class FrameReport:
         values: dict[str, Any] = {
             IMAGE_STAMP_KEY: stamp_text(self.frame.stamp_ns),
             "image_frame_id": self.parent_frame_id,
-            "accepted": self.camera_from_ct is not None,
+            "accepted": self.rig_from_ct is not None,
             "reason": self.reason,
             "reason_text": self.message,
             "start_source": self.start_source,
+            "level_guard": self.guard.state,
         }
+        if self.guard.text:
+            values["level_guard_text"] = self.guard.text
+        if self.levels.in_view:
+            values["levels_in_view"] = ", ".join(self.levels.in_view)
         if self.result is not None:
             result = self.result
             values.update(
@@ -72,67 +111,73 @@ class FrameReport:
                 device=result.device,
                 **_standard_deviations(result.covariance),
             )
+            if len(result.view_similarities) > 1:
+                shown = (f"{similarity:.6g}" for similarity in result.view_similarities)
+                values["view_similarities"] = ", ".join(shown)
         return values
 
-    def to_dict(self, ct_axes: str, ct: CTVolume) -> dict[str, Any]:
-        """The image's record for ~/result: JSON types only, unknown numbers are null."""
+    def to_dict(self, ct_axes: str, ct_path: str, ct_sha256: str) -> dict[str, Any]:
+        """The frame's record for ~/result: JSON types only, unknown numbers are null."""
+        result = None
+        if self.result is not None:
+            result = self.result.to_dict(ct_axes)
+            result["ct"] = {"path": ct_path.rpartition("/")[2], "sha256": ct_sha256}
         record: dict[str, Any] = {
             IMAGE_STAMP_KEY: stamp_text(self.frame.stamp_ns),
             "frame_id": self.parent_frame_id,
             "state": self.state.value,
-            "accepted": self.camera_from_ct is not None,
+            "accepted": self.rig_from_ct is not None,
             "reason": self.reason,
             "reason_text": self.message,
             "start_source": None if self.start_source is None else self.start_source.value,
-            "result": None if self.result is None else self.result.to_dict(ct_axes, ct),
+            "level_guard": self.guard.state.value,
+            "levels_in_view": list(self.levels.in_view),
+            "result": result,
         }
         cleaned: dict[str, Any] = _finite_json(record)
         return cleaned
 
 
-def bad_input(frame: Frame, parent: str, error: Exception) -> FrameReport:
-    """An image or camera_info that cannot be used."""
-    return FrameReport(frame, parent, State.BAD_INPUT, "bad_input", "bad_input", str(error))
+def bad_input(case: Case, text: str) -> FrameReport:
+    """An image, camera_info or rig that cannot be used."""
+    return FrameReport(case, State.BAD_INPUT, "bad_input", "bad_input", text)
 
 
-def failed(frame: Frame, parent: str, error: Exception) -> FrameReport:
-    """A defect while the image was processed."""
+def failed(case: Case, error: Exception) -> FrameReport:
+    """A defect while the frame was processed."""
     text = f"internal error: {type(error).__name__}: {error}"
-    return FrameReport(frame, parent, State.ERROR, "failed", "internal_error", text)
+    return FrameReport(case, State.ERROR, "failed", "internal_error", text)
 
 
-def waiting(frame: Frame, parent: str) -> FrameReport:
-    """An image without a start pose."""
+def waiting(case: Case) -> FrameReport:
+    """A frame without a start pose."""
     text = "no start pose: publish initialpose or set the parameter start.source"
-    return FrameReport(
-        frame, parent, State.WAITING_FOR_START_POSE, "without_start", "no_start_pose", text
-    )
+    return FrameReport(case, State.WAITING_FOR_START_POSE, "without_start", "no_start_pose", text)
 
 
-def unusable_start(
-    frame: Frame, parent: str, shot: Shot, source: StartSource, error: Exception
-) -> FrameReport:
-    """An image that cannot be registered from this start, e.g. the CT is not in the picture."""
-    text = f"start pose '{source.value}': {error}"
-    return FrameReport(
-        frame, parent, State.REJECTED, "rejected", "unusable_start", text, shot, start_source=source
-    )
+def unusable_start(case: Case, text: str) -> FrameReport:
+    """A frame that cannot be registered from this start, e.g. the CT is not in the picture."""
+    source = "?" if case.start_source is None else case.start_source.value
+    message = f"start pose '{source}': {text}"
+    return FrameReport(case, State.REJECTED, "rejected", "unusable_start", message)
 
 
 def registered(
-    frame: Frame, parent: str, shot: Shot, source: StartSource, result: RegistrationResult
+    case: Case, result: RegistrationResult, levels: LevelsSeen, guard: GuardSettings
 ) -> FrameReport:
-    """An image that the library has registered, accepted or not."""
+    """A frame that the library has registered, accepted or not."""
     state, reason, message = State.REJECTED, str(result.reason.value), result.reason_text
     if result.accepted and is_finite(result):
         state = State.REGISTERED
     elif result.accepted:
         # The gate should have said so; a NaN must not get out whatever it said.
         reason, message = "not_finite", "pose or covariance is not finite"
-    counter = "accepted" if state is State.REGISTERED else "rejected"
-    return FrameReport(
-        frame, parent, state, counter, reason, message, shot, result, start_source=source
-    )
+    accepted = state is State.REGISTERED
+    verdict = judge(guard.planned_levels, guard.min_visible, accepted, reason, levels)
+    counter = "accepted" if accepted else "rejected"
+    # what a refused pose would show is not what is in view
+    shown = levels if accepted else LevelsSeen()
+    return FrameReport(case, state, counter, reason, message, result, shown, verdict)
 
 
 def _standard_deviations(covariance: Matrix) -> dict[str, float]:

@@ -1,6 +1,6 @@
-"""What happens to one image, from its messages to its report: the same for the node and for bags.
+"""What happens to one frame, from its messages to its report: the same for the node and for bags.
 
-Images come one after the other; the start poses remembered from earlier ones live here. No topics,
+Frames come one after the other; the start poses remembered from earlier ones live here. No topics,
 no threads, no clock.
 """
 
@@ -8,68 +8,83 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xray_registration.errors import InputError
-from xray_registration.ros.frame_processor import Frame, FrameProcessor
-from xray_registration.ros.frame_report import (
-    FrameReport,
-    bad_input,
-    registered,
-    unusable_start,
-    waiting,
-)
-from xray_registration.ros.registration_settings import RegistrationSettings
-from xray_registration.ros.start_pose import StartPose, StartPosePolicy
+import numpy as np
+import numpy.typing as npt
 
+from xray_registration.errors import InputError
+from xray_registration.ros import frame_report
+from xray_registration.ros.frame_processor import Frame
+from xray_registration.ros.frame_report import Case, FrameReport
+from xray_registration.ros.registration_settings import CArmStart, RegistrationSettings
+from xray_registration.ros.rig import camera_from_rig, parent_frame_id
+from xray_registration.ros.solver import Ending, Order, Solver
+from xray_registration.ros.start_pose import StartPose, StartPosePolicy
+from xray_registration.ros.tf_lookup import TransformLookup
+
+Matrix = npt.NDArray[np.float64]
 Say = Callable[[str], None]
 
 
 class ImageFlow:
-    """Decodes, chooses the start, registers, and remembers what the next image starts from."""
+    """Chooses the start, has the frame solved, and remembers what the next one starts from."""
 
     def __init__(
-        self, processor: FrameProcessor, starts: StartPosePolicy, warn: Say, complain: Say
+        self,
+        solver: Solver,
+        starts: StartPosePolicy,
+        warn: Say,
+        complain: Say,
+        lookup: TransformLookup | None = None,
     ) -> None:
         """Flow of one patient's images.
 
         Args:
-            processor: of the patient.
+            solver: of the patient.
             starts: shared with whoever hears initialpose.
             warn, complain: where a warning and an error for people go.
+            lookup: /tf, for views without the parameter camera_from_rig.
         """
-        self._processor = processor
+        self._solver = solver
         self._starts = starts
         self._warn = warn
         self._complain = complain
+        self._lookup = lookup
 
     def process(self, frame: Frame, settings: RegistrationSettings) -> FrameReport:
-        """What became of the image. Bad input gives a report, a defect of the package raises."""
-        parent = settings.parent_frame_id or frame.image.header.frame_id
+        """What became of the frame. Bad input gives a report, a defect of the package raises."""
+        case = Case(frame, settings.parent_frame_id or frame.image.header.frame_id)
         try:
-            if not parent:
-                raise InputError(
-                    "topic 'image': header.frame_id is empty; expected the C-arm's optical frame, "
-                    "or give one by the parameter 'parent_frame_id'"
-                )
-            shot = self._processor.shot(frame, settings)
+            parent = parent_frame_id(frame, settings)
+            rig = camera_from_rig(frame, settings, parent, self._lookup)
         except InputError as error:
-            return bad_input(frame, parent, error)
-        start = self._choose_start(settings, parent)
+            return frame_report.bad_input(case, str(error))
+        start = self._choose_start(settings, parent, rig)
+        outcome = self._solver.solve(
+            Order(frame, settings, rig, None if start is None else start.rig_from_ct)
+        )
+        case = Case(frame, parent, rig, outcome.cameras, None if start is None else start.source)
+        if outcome.ending is Ending.BAD_INPUT:
+            return frame_report.bad_input(case, outcome.text)
         if start is None:
-            return waiting(frame, parent)
-        try:
-            result = self._processor.register(shot, start.camera_from_ct)
-            report = registered(frame, parent, shot, start.source, result)
-        except InputError as error:
-            report = unusable_start(frame, parent, shot, start.source, error)
-        if self._starts.report(start, report.camera_from_ct, settings.max_rejects):
+            return frame_report.waiting(case)
+        if outcome.result is None:
+            report = frame_report.unusable_start(case, outcome.text)
+        else:
+            report = frame_report.registered(case, outcome.result, outcome.levels, settings.guard)
+        if self._starts.report(start, report.rig_from_ct, settings.max_rejects):
             self._warn(
                 f"{settings.max_rejects} images in a row were rejected from the start pose "
                 f"'{start.source.value}': it is dropped"
             )
         return report
 
-    def _choose_start(self, settings: RegistrationSettings, parent: str) -> StartPose | None:
-        fallback = settings.parameter_start(self._processor.isocentre_lps_mm)
+    def _choose_start(
+        self, settings: RegistrationSettings, parent: str, rig: tuple[Matrix, ...]
+    ) -> StartPose | None:
+        fallback = settings.parameter_start(self._solver.facts.isocentre_lps_mm)
+        if fallback is not None and isinstance(settings.start, CArmStart):
+            # the angles are those of the first view's C-arm
+            fallback = np.linalg.inv(rig[0]) @ fallback
         start = self._starts.choose(fallback, settings.use_previous)
         if start is not None and start.frame_id not in ("", parent):
             self._complain(

@@ -40,11 +40,12 @@ from xray_registration.geometry.json_files import write_json
 from xray_registration.ros.bag_files import BagWriter, type_name
 from xray_registration.ros.diagnostics import Monitor, State, stamp_text
 from xray_registration.ros.frame_processor import FrameProcessor
-from xray_registration.ros.frame_report import FrameReport, failed
+from xray_registration.ros.frame_report import Case, FrameReport, failed
 from xray_registration.ros.image_flow import ImageFlow
 from xray_registration.ros.offline_source import OfflineFrame, OfflineSource
 from xray_registration.ros.outputs import Outputs
 from xray_registration.ros.registration_settings import RegistrationSettings
+from xray_registration.ros.solver import LocalSolver
 from xray_registration.ros.start_pose import StartPosePolicy
 from xray_registration.ros.tf import PlainTransformBroadcaster
 
@@ -151,18 +152,20 @@ class OfflineEvaluation:
         """
         node = BagNode(writer)
         as_node = cast(LifecycleNode, node)
-        outputs = Outputs(as_node, PlainTransformBroadcaster(as_node))
+        broadcaster = PlainTransformBroadcaster(as_node)
+        outputs = Outputs(as_node, broadcaster, self.settings, with_drr=False)
         writer.add_topic(DIAGNOSTICS, "diagnostic_msgs/msg/DiagnosticArray")
         monitor = Monitor(NODE)
         starts = StartPosePolicy()
-        flow = ImageFlow(self.processor, starts, self._problem, self._problem)
+        solver = LocalSolver(self.settings, self.processor)
+        flow = ImageFlow(solver, starts, self._problem, self._problem)
         try:
             for item in source.frames(starts):
                 monitor.count(received=1)
                 report = self._report(flow, item)
                 self.records.append(self._record(item, report))
                 node.time_ns = item.time_ns
-                self._publish(node, outputs, monitor, _timeless(report), item)
+                self._publish(node, outputs, monitor, solver, _timeless(report), item)
         finally:
             self.problems += [text for text in source.problems if text not in self.problems]
 
@@ -172,13 +175,14 @@ class OfflineEvaluation:
         except Exception as error:  # as in the node: a defect costs one image
             _log.error("%s: %s", item.name, "".join(traceback.format_exception(error)))
             parent = item.settings.parent_frame_id or item.frame.image.header.frame_id
-            return failed(item.frame, parent, error)
+            return failed(Case(item.frame, parent), error)
 
     def _publish(
         self,
         node: BagNode,
         outputs: Outputs,
         monitor: Monitor,
+        solver: LocalSolver,
         report: FrameReport,
         item: OfflineFrame,
     ) -> None:
@@ -186,22 +190,19 @@ class OfflineEvaluation:
         outputs.publish_pose(report, settings)
         monitor.count(**{report.counter: 1})
         monitor.set_image(report.state, report.message, report.values())
-        outputs.publish_result(report, settings, self.processor.ct)
+        outputs.publish_result(report, settings, solver.facts)
         stamp = Time(sec=item.time_ns // 10**9, nanosec=item.time_ns % 10**9)
         node.write(DIAGNOSTICS, monitor.message(Header(stamp=stamp)))
         try:
-            overlay = outputs.draw_overlay(report, self.processor, settings)
+            outputs.publish(outputs.draw(report, solver, settings))
         except Exception as error:  # a picture must not cost the figures
             self._problem(f"{item.name}: overlay: {error}")
-            return
-        if overlay is not None:
-            outputs.publish_overlay(overlay)
 
     def _record(self, item: OfflineFrame, report: FrameReport) -> ImageRecord:
         result, truth = report.result, item.truth_camera_from_ct
         errors, projection = None, None
-        if truth is not None and result is not None and report.shot is not None:
-            pose, camera = result.rig_from_ct, report.shot.camera
+        if truth is not None and result is not None and report.case.cameras:
+            pose, camera = result.rig_from_ct, report.case.cameras[0]
             points = self.targets.points_lps_mm
             errors = pose_errors(pose, truth, points, self.processor.isocentre_lps_mm)
             if camera.sdd_mm is not None:
@@ -213,7 +214,7 @@ class OfflineEvaluation:
             name=item.name,
             stamp=stamp_text(item.frame.stamp_ns),
             state=report.state.value,
-            accepted=report.camera_from_ct is not None,
+            accepted=report.rig_from_ct is not None,
             reason=report.reason,
             message=report.message,
             start_source=None if report.start_source is None else report.start_source.value,

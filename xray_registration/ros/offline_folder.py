@@ -142,7 +142,7 @@ class FolderSource:
             frame_id=settings.parent_frame_id or FRAME_ID,
         )
         samples = _samples(path, settings, index if shot is not None else None)
-        frame = Frame(
+        frame = Frame.single(
             array_to_image(samples, header), camera_to_message(camera, header), stamp, 0.0
         )
         truth = _truth(folder, entry)

@@ -155,12 +155,12 @@ class BagSource:
             stamp = stamp_ns(message.header.stamp)
             stamps[topic].append(stamp)
             if not topics.camera_info:
-                yield Frame(message, None, stamp, 0.0), time_ns
+                yield Frame.single(message, None, stamp, 0.0), time_ns
                 continue
             add = pairer.add_first if topic == topics.image else pairer.add_second
             pair = add(stamp, message)
             if pair is not None:
-                yield Frame(pair[0], pair[1], stamp, 0.0), time_ns
+                yield Frame.single(pair[0], pair[1], stamp, 0.0), time_ns
         if topics.camera_info:
             self._explain_unpaired(topics, stamps)
 

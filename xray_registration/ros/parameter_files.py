@@ -10,6 +10,7 @@ import yaml
 from xray_registration.errors import InputError
 from xray_registration.ros.registration_parameters import SPECS
 from xray_registration.ros.registration_settings import RegistrationSettings, build_settings
+from xray_registration.ros.view_settings import specs_of_views, view_names
 
 
 def node_settings(values: dict[str, Any]) -> RegistrationSettings:
@@ -18,13 +19,14 @@ def node_settings(values: dict[str, Any]) -> RegistrationSettings:
     Raises:
         InputError: a name that is none of the node's; a value that it would refuse.
     """
-    unknown = sorted(set(values) - {spec.name for spec in SPECS} - {"use_sim_time"})
+    specs = (*SPECS, *specs_of_views(view_names({"views": values.get("views") or ""})))
+    unknown = sorted(set(values) - {spec.name for spec in specs} - {"use_sim_time"})
     if unknown:
         raise InputError(
             f"parameters {', '.join(map(repr, unknown))} are none of registration_node's."
         )
-    complete = {spec.name: spec.check(values.get(spec.name, spec.default)) for spec in SPECS}
-    for spec in SPECS:
+    complete = {spec.name: spec.check(values.get(spec.name, spec.default)) for spec in specs}
+    for spec in specs:
         value = complete[spec.name]
         if isinstance(spec.default, float) and isinstance(value, int):
             value = complete[spec.name] = float(value)

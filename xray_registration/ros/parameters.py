@@ -38,6 +38,7 @@ class When(Enum):
     """When a change of a parameter is taken up."""
 
     LIVE = "Changes take effect with the next image."
+    LOAD = "Changes take effect when the node is configured, or with ~/load_ct."
     CONFIGURE = "Fixed while configured: clean up the node before changing it."
     START = "Read-only: given at start-up."
 

@@ -31,27 +31,45 @@ _MM_TO_M = 1e-3
 def covariance_about_child(
     covariance: Matrix, parent_from_ct: Matrix, isocentre_lps_mm: npt.ArrayLike
 ) -> Matrix:
+    """``covariance_about`` the origin of the child frame, in the parent's axes.
+
+    A change of the *child's* axes (LPS to RAS) leaves it as it is.
+    """
+    return covariance_about(covariance, parent_from_ct, isocentre_lps_mm, np.zeros(3), np.eye(3))
+
+
+def covariance_about(
+    covariance: Matrix,
+    parent_from_ct: Matrix,
+    isocentre_lps_mm: npt.ArrayLike,
+    point_lps_mm: npt.ArrayLike,
+    frame_from_parent: Matrix,
+) -> Matrix:
     """Covariance as ROS wants it from the library's covariance about the isocentre.
 
     The library perturbs ``T' = Trans(c) Exp(xi) Trans(-c) T`` with c the isocentre in the parent's
-    axes. The same motion about the child's origin p = T 0 is ``Trans(p) Exp(xi_p) Trans(-p) T``
-    with ``xi_p = Ad(Trans(c - p)) xi`` (Ad of SE(3), for (v, w) order), so the covariance is
-    re-expressed by that adjoint. A change of the *child's* axes (LPS to RAS) leaves it as it is.
+    axes. The same motion about another point p of the anatomy, in axes turned by R, is that of
+    ``xi_p = Ad([R, R (c - p)]) xi`` (Ad of SE(3), for (v, w) order), so the covariance is
+    re-expressed by that adjoint. R is taken for exact.
 
     Args:
         covariance: (6, 6) of (v mm, w rad), parent axes, about the isocentre.
         parent_from_ct: (4, 4) LPS mm.
         isocentre_lps_mm: (3,).
+        point_lps_mm: (3,) what the new covariance is about.
+        frame_from_parent: (3, 3) rotation to the axes of the new covariance.
 
     Returns:
-        (6, 6) of (x, y, z, rotX, rotY, rotZ), m and rad, fixed axes of the parent frame (REP-103),
-        about the origin of the child frame; symmetric.
+        (6, 6) of (x, y, z, rotX, rotY, rotZ), m and rad, fixed axes of the new frame (REP-103),
+        about the point; symmetric.
     """
-    transform = np.asarray(parent_from_ct, dtype=np.float64)
-    isocentre = np.asarray(isocentre_lps_mm, dtype=np.float64)
-    shift = np.eye(4)
-    shift[:3, 3] = transform[:3, :3] @ isocentre  # c - p: p is the transform's translation
-    adjoint = se3.adjoint(torch.from_numpy(shift)).numpy()
+    rotation = np.asarray(parent_from_ct, dtype=np.float64)[:3, :3]
+    turn = np.asarray(frame_from_parent, dtype=np.float64)
+    lever = np.asarray(isocentre_lps_mm, np.float64) - np.asarray(point_lps_mm, np.float64)
+    carried = np.eye(4)
+    carried[:3, :3] = turn
+    carried[:3, 3] = turn @ rotation @ lever
+    adjoint = se3.adjoint(torch.from_numpy(carried)).numpy()
     to_metres = np.diag([_MM_TO_M] * 3 + [1.0] * 3)
     jacobian = to_metres @ adjoint
     wire = jacobian @ np.asarray(covariance, dtype=np.float64) @ jacobian.T
@@ -123,6 +141,11 @@ def _matrix(
 ) -> Matrix:
     matrix = matrix_from_transform(translation_m, quaternion_xyzw, f"topic '{topic}'")
     return to_lps(matrix, ct_axes)
+
+
+def set_pose(pose: Pose, frame_from_body: Matrix) -> None:
+    """Fill a Pose with a rigid transform (4, 4) mm."""
+    _set_pose(pose, frame_from_body, "lps")
 
 
 def _set_pose(pose: Pose, camera_from_ct: Matrix, ct_axes: str) -> None:

