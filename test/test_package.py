@@ -28,15 +28,17 @@ ROSDEP_KEYS = {
     "matplotlib": "python3-matplotlib",
     "numpy": "python3-numpy",
     "PIL": "python3-pil",
+    "pytransform3d": "python3-pytransform3d-pip",
     "rclpy": "rclpy",
     "scipy": "python3-scipy",
+    "skimage": "python3-skimage",
     "tf2_ros": "tf2_ros",
     "torch": "python3-pytorch-pip",
     "tornado": "python3-tornado",
     "yaml": "python3-yaml",
 }
 # Modules that belong to a package of another name on PyPI; they are in an extra of setup.py.
-PIP_NAMES = {"skimage": "scikit-image", "llvmlite": "numba"}
+PIP_NAMES = {"llvmlite": "numba"}
 SOURCE_TREE_ONLY = pytest.mark.skipif(
     not (Path(__file__).parents[1] / "setup.py").is_file(), reason="needs the source tree"
 )

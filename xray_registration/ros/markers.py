@@ -97,7 +97,7 @@ class Scene:
         """(3 m, 3) LPS mm: the corners of the triangles one after the other."""
         if self._corners_lps_mm is None:
             wanted = self._settings
-            surface = bone_surface(self._ct, wanted.bone_hu, wanted.max_triangles)
+            surface = bone_surface(self._ct, wanted.bone_hu, wanted.max_triangles, self._labels)
             self._corners_lps_mm = surface.vertices_lps_mm[surface.triangles.ravel()]
         return self._corners_lps_mm
 

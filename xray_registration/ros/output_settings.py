@@ -74,14 +74,14 @@ OUTPUT_SPECS = (
     ParameterSpec(
         "markers.bone_hu",
         200.0,
-        "HU of that surface.",
+        "HU of that surface without a label map; with one it is that of its named structures.",
         When.CONFIGURE,
         minimum=-1000.0,
         maximum=10000.0,
     ),
     ParameterSpec(
         "markers.max_triangles",
-        30000,
+        60000,
         "Triangles of that surface, at most: it is coarsened until they suffice.",
         When.CONFIGURE,
         minimum=100,
