@@ -221,6 +221,30 @@ class Peer:
         found: dict[str, str] = self.spin_until(find, f"a report of image {stamp}")
         return found
 
+    def hear(self, kind: Any, topic: str, latched: bool = False) -> list[Any]:
+        """Subscribe; the list fills as messages come."""
+        from xray_registration.ros.qos import LATCHED
+
+        heard: list[Any] = []
+        self.node.create_subscription(kind, topic, heard.append, LATCHED if latched else 10)
+        return heard
+
+    def call(self, kind: Any, service: str, request: Any = None) -> Any:
+        """Call a service of the target (``service`` relative to it) and wait for the answer."""
+        client = self.node.create_client(kind, f"{self.target}/{service}")
+        self.spin_until(client.service_is_ready, f"service {service}")
+        future = client.call_async(kind.Request() if request is None else request)
+        self.spin_until(future.done, f"an answer of {service}")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def trigger(self, service: str) -> tuple[bool, str]:
+        """Call a std_srvs/Trigger of the target."""
+        from std_srvs.srv import Trigger
+
+        answer = self.call(Trigger, service)
+        return answer.success, answer.message
+
     def close(self) -> None:
         """Take the node away."""
         self.executor.shutdown()

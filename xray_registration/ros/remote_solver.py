@@ -60,7 +60,11 @@ class RemoteSolver:
         self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
-        self.facts: PatientFacts = self._start()
+        try:
+            self.facts: PatientFacts = self._start()
+        except Exception:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int | None:

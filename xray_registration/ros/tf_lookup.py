@@ -85,7 +85,8 @@ class PlainLookup:
         """See ``TransformLookup``."""
         if target == source:
             return np.eye(4)
-        manager = require("pytransform3d.transform_manager").TransformManager(check=False)
+        library = require("pytransform3d.transform_manager")
+        manager = library.TransformManager(strict_check=False)
         late = []
         with self._lock:
             edges = dict(self._static)
