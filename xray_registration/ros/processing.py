@@ -129,7 +129,7 @@ class Processing:
                 session.show_markers(settings, report)
             except Exception as error:  # a picture for people must not cost the next registration
                 self._logger.error(f"overlay: {error}", throttle_duration_sec=10.0)
-                session.solver.restart()
+                self._restart(session)
 
     def _finish(self, session: Session, report: FrameReport, epoch: int) -> bool:
         """Publish what became of a frame; False when the node was stopped or reset meanwhile."""
@@ -160,10 +160,13 @@ class Processing:
         parent = self._current().parent_frame_id or frame.image.header.frame_id
         self._finish(session, failed(Case(frame, parent), error), self._epoch)
         with self._work_lock:
-            try:
-                session.solver.restart()
-            except XrayRegistrationError as failure:
-                self._logger.error(f"the solver cannot be started again: {failure}")
+            self._restart(session)
+
+    def _restart(self, session: Session) -> None:
+        try:
+            session.solver.restart()
+        except XrayRegistrationError as failure:
+            self._logger.error(f"the solver cannot be started again: {failure}")
 
 
 def _plan_to_draw(session: Session, report: FrameReport) -> tuple[Trajectory, ...]:
