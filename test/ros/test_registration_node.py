@@ -13,12 +13,15 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from lifecycle_msgs.msg import State as LifecycleStateId
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import Parameter
 
 from xray_registration.ros.conversions import array_to_image, camera_to_message
 from xray_registration.ros.pose_messages import matrix_from_pose, matrix_from_transform_message
 from xray_registration.ros.qos import LATCHED
 from xray_registration.ros.registration_node import RegistrationNode
+from xray_registration.ros.registration_parameters import SPECS
 
 pytestmark = pytest.mark.ros
 MakeNode = Callable[..., RegistrationNode]
@@ -355,6 +358,14 @@ def test_live_parameters_are_validated(peer: Any, make_node: MakeNode) -> None:
     assert "determinant" in result.reason
     [result] = node.set_parameters([Parameter("start.use_previous", value=False)])
     assert result.successful
+    # All at once, as `ros2 param dump` asks, those without a value included.
+    names = [spec.name for spec in SPECS]
+    request = GetParameters.Request(names=names)
+    given = dict(
+        zip(names, peer.call(GetParameters, "get_parameters", request).values, strict=True)
+    )
+    assert given["isocentre.point_mm"].type == ParameterType.PARAMETER_DOUBLE_ARRAY
+    assert list(given["isocentre.point_mm"].double_array_value) == []
     description = node.describe_parameter("gate.min_similarity")
     assert description.description
     assert description.floating_point_range[0].to_value == 1.0

@@ -105,12 +105,32 @@ def declare(node: Node, specs: Sequence[ParameterSpec]) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for spec in specs:
         default: Any = spec.default
+        if default == NOT_GIVEN and isinstance(default, tuple):
+            values[spec.name] = _declare_list(node, spec)
+            continue
         if isinstance(default, tuple):
-            # rclpy takes an empty list for a list of bytes: declare the type, without a value.
-            default = array.array("d", default) if default else Parameter.Type.DOUBLE_ARRAY
+            default = array.array("d", default)
         parameter = node.declare_parameter(spec.name, default, spec.descriptor())
         values[spec.name] = spec.check(parameter.value)
     return values
+
+
+def _declare_list(node: Node, spec: ParameterSpec) -> Value:
+    """A list of numbers that is empty when it is not given.
+
+    rclpy takes an empty default for a list of bytes, so the type is declared and the value set. It
+    must not stay without one: asked for such a parameter, get_parameters answers for none at all,
+    and ``ros2 param dump`` shows nothing.
+    """
+    kind, descriptor = Parameter.Type.DOUBLE_ARRAY, spec.descriptor()
+    is_fixed, descriptor.read_only = descriptor.read_only, False
+    value = node.declare_parameter(spec.name, kind, descriptor).value
+    if value is None:
+        value = array.array("d")
+        node.set_parameters([Parameter(spec.name, kind, value)])
+    descriptor.type, descriptor.read_only = kind.value, is_fixed
+    node.set_descriptor(spec.name, descriptor)
+    return spec.check(value)
 
 
 class ParameterGuard:
