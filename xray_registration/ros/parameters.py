@@ -122,14 +122,15 @@ def _declare_list(node: Node, spec: ParameterSpec) -> Value:
     must not stay without one: asked for such a parameter, get_parameters answers for none at all,
     and ``ros2 param dump`` shows nothing.
     """
-    kind, descriptor = Parameter.Type.DOUBLE_ARRAY, spec.descriptor()
-    is_fixed, descriptor.read_only = descriptor.read_only, False
-    value = node.declare_parameter(spec.name, kind, descriptor).value
+    kind, writable = Parameter.Type.DOUBLE_ARRAY, spec.descriptor()
+    writable.read_only = False
+    value = node.declare_parameter(spec.name, kind, writable).value
     if value is None:
         value = array.array("d")
         node.set_parameters([Parameter(spec.name, kind, value)])
-    descriptor.type, descriptor.read_only = kind.value, is_fixed
-    node.set_descriptor(spec.name, descriptor)
+    final = spec.descriptor()
+    final.type = kind.value
+    node.set_descriptor(spec.name, final)
     return spec.check(value)
 
 
