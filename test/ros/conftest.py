@@ -117,6 +117,7 @@ class Peer:
         self.poses: list[Any] = []
         self.results: list[dict[str, Any]] = []
         self.statuses: list[Any] = []
+        self.stamps: list[Any] = []
         self.overlays: list[Any] = []
         self._stamp_s = 1000
         node = self.node
@@ -138,6 +139,7 @@ class Peer:
 
     def _on_diagnostics(self, message: Any) -> None:
         name = self.target.lstrip("/")
+        self.stamps.append(message.header.stamp)
         self.statuses += [s for s in message.status if s.name == f"{name}: registration"]
 
     def spin_until(self, condition: Callable[[], Any], what: str) -> Any:

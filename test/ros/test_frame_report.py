@@ -56,6 +56,7 @@ def test_an_accepted_result() -> None:
     values = report.values()
     assert values["translation_std_mm"] == pytest.approx(np.sqrt(0.06))
     assert values["rotation_std_deg"] == pytest.approx(np.degrees(np.sqrt(3e-6)))
+    assert [float(v) for v in values["covariance"].split()][14] == 0.04
     assert values["image_stamp"] == "5.000000007"
 
 

@@ -10,9 +10,6 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from lifecycle_msgs.msg import State as LifecycleStateId
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import Parameter
@@ -226,6 +223,27 @@ def test_newest_image_wins(scene: Any, peer: Any, make_node: MakeNode) -> None:
     assert sent == sorted(sent)
 
 
+def test_simulated_time(scene: Any, peer: Any, make_node: MakeNode) -> None:
+    """Ages are of the clock that the images are stamped with."""
+    from rosgraph_msgs.msg import Clock
+
+    make_node(use_sim_time=True)
+    clock = peer.node.create_publisher(Clock, "/clock", 1)
+    peer.wait_for_subscribers()
+    peer.spin_until(clock.get_subscription_count, "a listener to /clock")
+    message = Clock()
+    message.clock.sec = 2000
+    clock.publish(message)
+    peer.spin_until(
+        lambda: peer.statuses and peer.stamps[-1].sec == 2000, "diagnostics in simulated time"
+    )
+    peer.send_initialpose(scene.start())
+    stamp = peer.send_scene(scene)
+    report = peer.wait_for_report(stamp)
+    assert report["state"] == "registered"
+    assert float(report["image_age_s"]) == pytest.approx(2000 - float(stamp))
+
+
 def test_images_without_camera_info_are_noticed(scene: Any, peer: Any, make_node: MakeNode) -> None:
     make_node()
     peer.wait_for_subscribers()
@@ -233,90 +251,6 @@ def test_images_without_camera_info_are_noticed(scene: Any, peer: Any, make_node
     values = peer.wait_for_state("waiting_for_camera_info")
     assert values["images_received"] == "1"
     assert peer.statuses[-1].level == DiagnosticStatus.WARN
-
-
-class Lifecycle:
-    """The lifecycle services as any manager calls them."""
-
-    def __init__(self, peer: Any) -> None:
-        self._peer = peer
-        name = "/registration_node"
-        self._change = peer.node.create_client(ChangeState, f"{name}/change_state")
-        self._get = peer.node.create_client(GetState, f"{name}/get_state")
-        peer.spin_until(self._change.service_is_ready, "change_state service")
-        peer.spin_until(self._get.service_is_ready, "get_state service")
-
-    def change(self, transition: int) -> bool:
-        future = self._change.call_async(ChangeState.Request(transition=Transition(id=transition)))
-        self._peer.spin_until(future.done, f"transition {transition}")
-        return bool(future.result().success)
-
-    def state(self) -> int:
-        future = self._get.call_async(GetState.Request())
-        self._peer.spin_until(future.done, "get_state")
-        return int(future.result().current_state.id)
-
-
-def test_lifecycle(scene: Any, peer: Any, make_node: MakeNode) -> None:
-    node = make_node(autostart=False, ct_path="/nowhere/ct.nii.gz")
-    lifecycle = Lifecycle(peer)
-    assert lifecycle.state() == LifecycleStateId.PRIMARY_STATE_UNCONFIGURED
-
-    # A CT that is not there: the transition fails, says so, and can be tried again.
-    assert not lifecycle.change(Transition.TRANSITION_CONFIGURE)
-    assert lifecycle.state() == LifecycleStateId.PRIMARY_STATE_UNCONFIGURED
-    peer.wait_for_state("error")
-    assert "/nowhere/ct.nii.gz" in peer.statuses[-1].message
-    [result] = node.set_parameters([Parameter("ct_path", value=str(scene.ct_path))])
-    assert result.successful, result.reason
-    assert lifecycle.change(Transition.TRANSITION_CONFIGURE)
-    assert lifecycle.state() == LifecycleStateId.PRIMARY_STATE_INACTIVE
-
-    # Inactive: listens to initialpose, not to images.
-    assert peer.node.count_subscribers("/image") == 0
-    [result] = node.set_parameters([Parameter("child_frame_id", value="other")])
-    assert not result.successful
-    assert "child_frame_id" in result.reason
-
-    assert lifecycle.change(Transition.TRANSITION_ACTIVATE)
-    peer.wait_for_subscribers()
-    peer.send_initialpose(scene.start())
-    assert peer.wait_for_report(peer.send_scene(scene))["state"] == "registered"
-    peer.spin_until(lambda: len(peer.transforms) == 1, "a transform")
-
-    # Deactivated: an image that is sent causes nothing; and the pose is forgotten.
-    assert lifecycle.change(Transition.TRANSITION_DEACTIVATE)
-    peer.wait_for_state("inactive")
-    peer.send_scene(scene)
-    peer.spin_for(1.0)
-    assert len(peer.transforms) == 1
-    assert lifecycle.change(Transition.TRANSITION_ACTIVATE)
-    peer.wait_for_subscribers()
-    report = peer.wait_for_report(peer.send_scene(scene))
-    assert report["state"] == "waiting_for_start_pose"
-
-    assert lifecycle.change(Transition.TRANSITION_DEACTIVATE)
-    assert lifecycle.change(Transition.TRANSITION_CLEANUP)
-    assert lifecycle.state() == LifecycleStateId.PRIMARY_STATE_UNCONFIGURED
-    assert peer.node.count_publishers("/registration_node/pose") == 0
-    assert lifecycle.change(Transition.TRANSITION_CONFIGURE)
-    assert lifecycle.change(Transition.TRANSITION_ACTIVATE)
-    assert lifecycle.change(Transition.TRANSITION_ACTIVE_SHUTDOWN)
-    assert lifecycle.state() == LifecycleStateId.PRIMARY_STATE_FINALIZED
-
-
-def test_deactivation_in_mid_registration_publishes_nothing(
-    scene: Any, peer: Any, make_node: MakeNode
-) -> None:
-    node = make_node()
-    peer.wait_for_subscribers()
-    peer.send_initialpose(scene.start())
-    peer.send_scene(scene)
-    peer.spin_until(lambda: node._is_busy(), "registration in progress")
-    node.trigger_deactivate()
-    before = len(peer.transforms)
-    peer.spin_for(1.5)
-    assert len(peer.transforms) == before
 
 
 def test_late_subscriber_gets_the_last_pose(scene: Any, peer: Any, make_node: MakeNode) -> None:

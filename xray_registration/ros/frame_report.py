@@ -109,6 +109,7 @@ class FrameReport:
                 termination=result.termination,
                 seconds=float(result.seconds),
                 device=result.device,
+                covariance=_numbers(result.covariance),
                 **_standard_deviations(result.covariance),
             )
             if len(result.view_similarities) > 1:
@@ -189,6 +190,12 @@ def _standard_deviations(covariance: Matrix) -> dict[str, float]:
         "translation_std_mm": math.sqrt(float(variances[:3].sum())),
         "rotation_std_deg": math.degrees(math.sqrt(float(variances[3:].sum()))),
     }
+
+
+def _numbers(matrix: Matrix) -> str | None:
+    """Row by row; None when they are not all finite."""
+    values = np.asarray(matrix, dtype=np.float64).ravel()
+    return " ".join(f"{v:.4g}" for v in values) if np.isfinite(values).all() else None
 
 
 def _finite_json(value: Any) -> Any:

@@ -37,6 +37,8 @@ class Processing:
         self._worker: NewestItemWorker[Frame] | None = None
         self._newest: Frame | None = None
         self._tickets = Tickets()
+        # Of the present start: a worker of before must not take up the work again.
+        self._run: object = None
         # Raised by ``forget``: a frame that began before is not published.
         self._epoch = 0
         # Held while publishing: after ``stop`` nothing of a frame in progress gets out.
@@ -58,8 +60,11 @@ class Processing:
         """From now on frames are solved."""
         with self._work_lock:  # a frame of before may still be in progress
             session.show_markers(self._current())
-        self._worker = NewestItemWorker(self._process, self._on_error, "registration")
+        self._run = run = object()
         self._session = session
+        self._worker = NewestItemWorker(
+            lambda frame: self._process(run, frame), self._on_error, "registration"
+        )
 
     def stop(self, why: str) -> None:
         """Publish nothing more; a frame in progress goes on, for nothing. Never blocks on it."""
@@ -112,10 +117,10 @@ class Processing:
 
     # --- worker's thread -----------------------------------------------------------------------
 
-    def _process(self, frame: Frame) -> None:
+    def _process(self, run: object, frame: Frame) -> None:
         with self._work_lock:
             session, settings, epoch = self._session, self._current(), self._epoch
-            if session is None:
+            if session is None or run is not self._run:
                 return
             report = session.flow.process(frame, settings)
             if not self._finish(session, report, epoch):
