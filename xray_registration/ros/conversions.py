@@ -4,8 +4,8 @@ Accepted are the single channel encodings that an X-ray detector delivers: ``mon
 ``mono16``, ``16UC1`` and ``32FC1``. Padded rows (``step``) and ``is_bigendian`` are honoured.
 
 cv_bridge is not used, also where it is installed: an X-ray needs none of its colours, and its
-Python side fails on big-endian images with NumPy 2 (ros-perception/vision_opencv, pull request 556). So
-images are read the same everywhere.
+Python side fails on big-endian images with NumPy 2 (ros-perception/vision_opencv, pull request
+556). So images are read the same everywhere.
 """
 
 from __future__ import annotations
