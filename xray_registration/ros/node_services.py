@@ -75,7 +75,7 @@ class Tickets:
         submit()
         if not ticket.done.wait(_PATIENCE_S):
             with self._lock:
-                self._open.pop(frame, None)
+                self._open = {f: t for f, t in self._open.items() if t is not ticket}
             return False, f"the image has not been dealt with within {_PATIENCE_S:.0f} s"
         return ticket.answer
 
@@ -83,6 +83,13 @@ class Tickets:
         """A frame has been dealt with."""
         accepted = report.rig_from_ct is not None
         self._close(report.frame, (accepted, f"{report.state.value}: {report.message}"))
+
+    def hand_on(self, old: Frame, new: Frame) -> None:
+        """A newer frame has replaced this one: the answer is what becomes of that."""
+        with self._lock:
+            ticket = self._open.pop(old, None)
+            if ticket is not None:
+                self._open[new] = ticket
 
     def give_up(self, frame: Frame, why: str) -> None:
         """A frame will not be dealt with."""

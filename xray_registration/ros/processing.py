@@ -113,7 +113,7 @@ class Processing:
         replaced = None if self._worker is None else self._worker.submit(frame)
         if replaced is not None and replaced is not frame:
             self._status.monitor.count(dropped=1)
-            self._tickets.give_up(replaced, "a newer image has replaced this one")
+            self._tickets.hand_on(replaced, frame)
 
     # --- worker's thread -----------------------------------------------------------------------
 
