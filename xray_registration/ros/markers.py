@@ -7,6 +7,7 @@ frame of the pose. Stamps are zero: RViz takes the newest transform it has.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -17,6 +18,7 @@ from rclpy.serialization import serialize_message
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from xray_registration.errors import XrayRegistrationError
 from xray_registration.geometry.camera import Camera
 from xray_registration.geometry.frames import lps_from_ct_axes
 from xray_registration.imaging.surface import bone_surface
@@ -25,6 +27,8 @@ from xray_registration.ros.guidance_plan import Trajectory
 from xray_registration.ros.output_settings import MarkerSettings
 
 Matrix = npt.NDArray[np.float64]
+
+_log = logging.getLogger(__name__)
 
 _BONE = (0.93, 0.89, 0.78, 1.0)
 _NAME = (1.0, 1.0, 1.0, 1.0)
@@ -66,20 +70,17 @@ class Scene:
         self._corners_lps_mm: Matrix | None = None
 
     def markers(self, order: MarkerOrder) -> bytes:
-        """A serialised MarkerArray.
-
-        Raises:
-            InputError: no bone. MissingDependencyError: no scikit-image.
-        """
+        """A serialised MarkerArray; without the surface when that cannot be made."""
         return bytes(serialize_message(MarkerArray(markers=self._markers(order))))
 
     def _markers(self, order: MarkerOrder) -> list[Marker]:
         axes_from_lps = lps_from_ct_axes(order.ct_axes)[:3, :3].T
         frame = order.child_frame_id
         made = []
-        if self._settings.surface:
+        corners = self._surface()
+        if len(corners):
             bone = _marker(frame, "bone", 0, Marker.TRIANGLE_LIST, _BONE, 1.0)
-            bone.points = _points(self._surface() @ axes_from_lps.T)
+            bone.points = _points(corners @ axes_from_lps.T)
             made.append(bone)
         for number, (name, centre) in enumerate(self._named(order.label_patterns)):
             made.append(_text(frame, "names", number, short_name(name), axes_from_lps @ centre))
@@ -94,11 +95,18 @@ class Scene:
         return made
 
     def _surface(self) -> Matrix:
-        """(3 m, 3) LPS mm: the corners of the triangles one after the other."""
+        """(3 m, 3) LPS mm: the corners of the triangles one after the other; none without."""
+        wanted = self._settings
         if self._corners_lps_mm is None:
-            wanted = self._settings
-            surface = bone_surface(self._ct, wanted.bone_hu, wanted.max_triangles, self._labels)
-            self._corners_lps_mm = surface.vertices_lps_mm[surface.triangles.ravel()]
+            self._corners_lps_mm = np.empty((0, 3))
+            try:
+                if wanted.surface:
+                    surface = bone_surface(
+                        self._ct, wanted.bone_hu, wanted.max_triangles, self._labels
+                    )
+                    self._corners_lps_mm = surface.vertices_lps_mm[surface.triangles.ravel()]
+            except XrayRegistrationError as error:  # no bone, or no scikit-image
+                _log.warning("markers without the bone's surface: %s", error)
         return self._corners_lps_mm
 
     def _named(self, patterns: tuple[str, ...]) -> list[tuple[str, Matrix]]:

@@ -169,9 +169,11 @@ class RegistrationNode(LifecycleNodeMixin, Node):
         return ""
 
     def _start_processing(self) -> None:
-        if self._session is not None:
-            self._status.set_state(State.WAITING_FOR_IMAGE, "no image received yet")
-            self._processing.start(self._session)
+        if self._session is None:
+            self._status.set_state(State.ERROR, "no CT is loaded: call ~/load_ct")
+            return
+        self._status.set_state(State.WAITING_FOR_IMAGE, "no image received yet")
+        self._processing.start(self._session)
 
     def _stop_processing(self, why: str) -> None:
         self._processing.stop(why)

@@ -50,7 +50,8 @@ class Session:
         else:
             self.solver = LocalSolver(settings)
         self._lookup: TransformLookup | None = make_lookup(node) if _needs_tf(settings) else None
-        self.flow = ImageFlow(self.solver, starts, logger.warning, logger.error, self._lookup)
+        say = (logger.warning, logger.error)
+        self.flow = ImageFlow(self.solver, starts, *say, self._lookup)
         self.outputs = Outputs(node, broadcaster, settings)
         self.guidance = Guidance(node, settings.guidance.trajectories, self._lookup)
         self._markers = MarkerOutput(node, settings.guidance.trajectories)
