@@ -120,3 +120,16 @@ def test_planned_level_and_guidance(
     peer.spin_for(0.3)
     assert len(entries) == len(targets) == 1
     assert len(peer.transforms) == 3
+
+
+def test_an_ambiguous_level_is_an_error(scene: Any, peer: Any, make_node: MakeNode) -> None:
+    """Whether or not a level is planned; and nothing gets to /tf."""
+    make_node(gate__min_level_margin=0.5)
+    peer.wait_for_subscribers()
+    peer.send_initialpose(scene.start())
+    values = peer.wait_for_report(peer.send_scene(scene))
+    assert (values["state"], values["level_guard"]) == ("rejected", "ambiguous"), values
+    assert peer.statuses[-1].level == DiagnosticStatus.ERROR
+    assert peer.statuses[-1].message.startswith("the level is ambiguous")
+    peer.spin_for(0.3)
+    assert peer.transforms == []

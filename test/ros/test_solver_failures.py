@@ -38,6 +38,7 @@ def process(
         "start.matrix": scene.start().ravel().tolist(),
         "start.use_previous": False,
         "stale_after_s": 0.0,
+        "gate.min_level_margin": 0.0,
         "markers.surface": False,
     }
     path = tmp_path / "node.yaml"

@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-from xray_registration.registration import GateConfig
+from xray_registration.ros.gate_parameters import GATE_SPECS
 from xray_registration.ros.output_settings import OUTPUT_SPECS
 from xray_registration.ros.parameters import NOT_GIVEN, ParameterSpec, When
 from xray_registration.ros.qos import RELIABILITIES
 from xray_registration.ros.view_settings import VIEW_SPECS
-
-_GATE = GateConfig()
-# Field of GateConfig, upper end of its range, meaning.
-_GATE_LIMITS = (
-    ("min_similarity", 1.0, "Gradient correlation below which a pose is rejected."),
-    (
-        "min_similarity_several_views",
-        1.0,
-        "The same when two or more views are registered together; every view must reach it.",
-    ),
-    ("min_overlap", 1.0, "Overlap of CT and picture below which a pose is rejected."),
-    (
-        "max_sigma_mm",
-        1000.0,
-        "Largest predicted standard deviation of a target that is accepted.",
-    ),
-    (
-        "max_correction_mm",
-        10000.0,
-        "How far from its start a pose may end; turning the anatomy's edge counts like moving it.",
-    ),
-)
 
 SPECS: tuple[ParameterSpec, ...] = (
     ParameterSpec(
@@ -88,17 +66,7 @@ SPECS: tuple[ParameterSpec, ...] = (
         "YAML with levels, optimiser, energy_kev (see RegistrationConfig); empty = the defaults.",
         When.CONFIGURE,
     ),
-    *(
-        ParameterSpec(
-            f"gate.{name}",
-            float(getattr(_GATE, name)),
-            description,
-            When.CONFIGURE,
-            minimum=0.0,
-            maximum=maximum,
-        )
-        for name, maximum, description in _GATE_LIMITS
-    ),
+    *GATE_SPECS,
     ParameterSpec(
         "solver.process",
         True,
