@@ -30,6 +30,7 @@ def _parameters_file(scene: Any, path: Path, **changes: Any) -> Path:
         "image.i0": 40000.0,
         "start.source": "matrix",
         "start.matrix": scene.start().ravel().tolist(),
+        "gate.min_level_margin": 0.0,
         **changes,
     }
     path.write_text(yaml.safe_dump({"registration_node": {"ros__parameters": values}}))
