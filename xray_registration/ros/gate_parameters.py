@@ -36,6 +36,11 @@ _GATE_LIMITS = (
         "By how much the similarity must fall when every vertebra is taken for its neighbour (with "
         "a label map that names vertebrae); else the level is ambiguous. 0 = not looked at.",
     ),
+    (
+        "clear_similarity",
+        1.0,
+        "Similarity from which on a pose is not compared with its neighbours.",
+    ),
 )
 
 GATE_SPECS = tuple(
