@@ -217,7 +217,7 @@ def test_lock_step_waits_for_the_report(
     stamp = listener.images[0].header.stamp
     report(f"{stamp.sec}.{stamp.nanosec:09d}")
     peer.spin_until(lambda: listener.count() == 2, "the second image")
-    assert [node.frame_index(n) for n in range(6)] == [0, 1, 0, 1, 0, 1]
+    assert [node._shots.frame_index(n) for n in range(6)] == [0, 1, 0, 1, 0, 1]
 
 
 @pytest.mark.ros
