@@ -62,6 +62,7 @@ setup(
             "registration_node = xray_registration.ros.registration_node:main",
             "carm_simulator = xray_registration.ros.carm_simulator:main",
             "joint_sweep = xray_registration.ros.joint_sweep:main",
+            "truth_monitor = xray_registration.ros.truth_monitor:main",
         ],
     },
 )

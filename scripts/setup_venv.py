@@ -37,7 +37,9 @@ SUPPORTED = ((3, 13), (3, 12), (3, 11), (3, 10))
 PACKAGE = "xray_registration"
 # What an installation of the package has in share/xray_registration (as in setup.py).
 SHARED = ("package.xml", "launch", "config", "urdf", "worlds", "rviz")
-EXECUTABLES = ("registration_node", "carm_simulator", "joint_sweep", "xray-registration")
+EXECUTABLES = (
+    "registration_node", "carm_simulator", "joint_sweep", "truth_monitor", "xray-registration",
+)  # fmt: skip
 
 
 class SetupError(Exception):

@@ -176,7 +176,7 @@ def test_console_scripts_can_be_imported(distribution: Any) -> None:
     scripts = distribution.entry_points["console_scripts"]
     names = {script.partition("=")[0].strip() for script in scripts}
     assert names == {
-        "xray-registration", "registration_node", "carm_simulator", "joint_sweep",
+        "xray-registration", "registration_node", "carm_simulator", "joint_sweep", "truth_monitor",
     }  # fmt: skip
     for script in scripts:
         module, _, function = script.partition("=")[2].strip().partition(":")

@@ -33,6 +33,7 @@ from xray_registration.ros.simulated_arm import build_arm
 from xray_registration.ros.simulated_views import TRUTH_QOS, make_views
 from xray_registration.ros.simulator_parameters import SPECS
 from xray_registration.ros.simulator_settings import SimulatorSettings, build_settings
+from xray_registration.ros.spinning import spin_until, uninterrupted
 
 _TICK_S = 0.02
 # After discovery the other side may need a moment before it takes what it is sent.
@@ -181,18 +182,18 @@ def main(args: list[str] | None = None) -> int:
     try:
         rclpy.init(args=args)
         node = CArmSimulator()
-        while rclpy.ok() and not (node.is_done and node._settings.exit_when_done):
-            rclpy.spin_once(node, timeout_sec=0.1)
+        spin_until(node, lambda made: made.is_done and made._settings.exit_when_done)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (XrayRegistrationError, ParameterException) as error:
         print(f"carm_simulator: {error}", file=sys.stderr)
         return 2
     finally:
-        if node is not None:
-            is_rendering = not node.stop_rendering()
-            node.destroy_node()
-        rclpy.try_shutdown()
+        with uninterrupted():
+            if node is not None:
+                is_rendering = not node.stop_rendering()
+                node.destroy_node()
+            rclpy.try_shutdown()
     if is_rendering:
         # Python waits at its end for the renderer's thread pool, seconds that nobody has after
         # Ctrl-C. Nothing is lost: frames are written atomically.

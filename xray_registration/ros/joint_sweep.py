@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
@@ -22,6 +23,7 @@ from std_msgs.msg import Header
 
 from xray_registration.errors import InputError, XrayRegistrationError
 from xray_registration.ros.carm_description import JOINTS
+from xray_registration.ros.diagnostics import State
 from xray_registration.ros.parameters import (
     ParameterSpec,
     Value,
@@ -30,6 +32,7 @@ from xray_registration.ros.parameters import (
     number,
     numbers,
 )
+from xray_registration.ros.spinning import spin_until, uninterrupted
 
 _START = When.START
 _ORDER = "[lift m, wig-wag deg, horizontal m, angular deg, orbital deg]"
@@ -47,6 +50,13 @@ SPECS: tuple[ParameterSpec, ...] = (
         "wait_s", 0.0, "Stand at the first position so long.", _START, minimum=0.0, maximum=86400.0
     ),
     ParameterSpec("rate_hz", 20.0, "Joint states per second.", _START, minimum=0.1, maximum=1000.0),
+    ParameterSpec(
+        "wait_for_registration",
+        False,
+        "Stand at the first position until a registration node of this namespace has said on "
+        "/diagnostics that it is registered.",
+        _START,
+    ),
     ParameterSpec("loop", False, "Go back and forth without end.", _START),
     ParameterSpec("exit_when_done", False, "End the process at the last position.", _START),
 )
@@ -117,10 +127,28 @@ class JointSweep(Node):
         self._publisher = self.create_publisher(JointState, "joint_states", 10)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._began = self._steady.now()
+        self._is_waiting = bool(values["wait_for_registration"])
+        if self._is_waiting:
+            self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 100)
         self.create_timer(1.0 / number(values, "rate_hz"), self._tick, clock=self._steady)
 
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        own = self.get_namespace().strip("/")
+        for status in message.status:
+            node, _, what = status.name.rpartition(": ")
+            if what != "registration" or node.rpartition("/")[0] != own:
+                continue
+            states = [v.value for v in status.values if v.key == "state"]
+            if self._is_waiting and states == [State.REGISTERED.value]:
+                self._is_waiting = False
+                self._began = self._steady.now()
+                self.get_logger().info(f"{node} is registered; the arm begins to move")
+
     def _tick(self) -> None:
-        seconds = (self._steady.now() - self._began).nanoseconds * 1e-9
+        now = self._steady.now()
+        if self._is_waiting:
+            self._began = now
+        seconds = (now - self._began).nanoseconds * 1e-9
         message = JointState(header=Header(stamp=self.get_clock().now().to_msg()))
         message.name = self._names
         message.position = self._path.at(seconds).tolist()
@@ -136,17 +164,17 @@ def main(args: list[str] | None = None) -> int:
     try:
         rclpy.init(args=args)
         node = JointSweep()
-        while rclpy.ok() and not (node.is_done and node.exit_when_done):
-            rclpy.spin_once(node, timeout_sec=0.1)
+        spin_until(node, lambda made: made.is_done and made.exit_when_done)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (XrayRegistrationError, ParameterException) as error:
         print(f"joint_sweep: {error}", file=sys.stderr)
         return 2
     finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
+        with uninterrupted():
+            if node is not None:
+                node.destroy_node()
+            rclpy.try_shutdown()
     return 0
 
 
