@@ -64,9 +64,8 @@ def start(context):
         text = "robot_state_publisher is not installed: carm_simulator publishes the arm's TF"
         actions.append(LogInfo(msg=text))
     if motion == "orbit":
-        sweep = {"arm.prefix": prefix, "loop": True, "wait_for_registration": True}
         sweep_file = launching.given(context, "sweep_params_file")
-        actions.append(launching.node("joint_sweep", [sweep, *([sweep_file] * bool(sweep_file))]))
+        actions.append(launching.node("joint_sweep", [sweep_file, {"arm.prefix": prefix}]))
     elif motion == "gui":
         launching.need(("joint_state_publisher_gui",), "motion:=gui", "motion:=orbit")
         actions.append(
@@ -118,7 +117,11 @@ def generate_launch_description():
                 "joint_states).",
                 MOTIONS,
             ),
-            argument("sweep_params_file", "", "YAML with the parameters of joint_sweep."),
+            argument(
+                "sweep_params_file",
+                shared_file("config/joint_sweep.yaml"),
+                "YAML with the parameters of joint_sweep (motion:=orbit).",
+            ),
             argument("prefix", "carm_", "Of the arm's links, joints and frames."),
             argument("arm_x", "-1.3", "Where the cart stands in the world, m."),
             argument("arm_y", "0.0", "Where the cart stands in the world, m."),

@@ -24,7 +24,6 @@ _CONTROL_PACKAGES = (
     "joint_state_broadcaster",
     "joint_trajectory_controller",
 )
-CONTROLLERS = ("joint_state_broadcaster", "carm_controller")
 
 
 def gazebo_actions(context: LaunchContext, prefix: str) -> list[Any]:
@@ -65,7 +64,7 @@ def gazebo_actions(context: LaunchContext, prefix: str) -> list[Any]:
             executable="spawner",
             namespace=LaunchConfiguration("namespace"),
             output="screen",
-            arguments=list(CONTROLLERS),
+            arguments=["joint_state_broadcaster", f"{prefix}controller"],
         )
         started = OnProcessExit(target_action=spawn, on_exit=[spawner])
         actions.append(RegisterEventHandler(started))
