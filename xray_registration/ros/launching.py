@@ -160,7 +160,7 @@ def need(packages: Iterable[str], wanted: str, instead: str) -> None:
     if missing:
         debian = " ".join(f"ros-$ROS_DISTRO-{package.replace('_', '-')}" for package in missing)
         raise RuntimeError(
-            f"{wanted} needs {', '.join(missing)}, which is not installed here. Install it "
+            f"{wanted} needs what is not installed here: {', '.join(missing)}. Install it "
             f"(apt-get install {debian}), or start with {instead}."
         )
 

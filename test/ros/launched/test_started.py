@@ -214,7 +214,7 @@ def test_what_is_not_installed_is_named() -> None:
     if launching.is_installed("rviz2"):
         assert launching.check_rviz(context) == []
     else:
-        with pytest.raises(RuntimeError, match=r"rviz2, which is not installed.*rviz:=false"):
+        with pytest.raises(RuntimeError, match=r"not installed here: rviz2.*rviz:=false"):
             launching.check_rviz(context)
     with pytest.raises(RuntimeError, match="no_such_package"):
         launching.need(("no_such_package",), "motion:=gazebo", "motion:=orbit")
