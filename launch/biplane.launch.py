@@ -23,10 +23,13 @@ def start(context):
     is_simulated = launching.given(context, "simulate") == "true"
     name = "simulation" if is_simulated else "registration"
     names = SIMULATION if is_simulated else REGISTRATION
+    changed = {}
+    if not is_simulated and launching.given(context, "use_sim_time") == "auto":
+        changed["use_sim_time"] = "false"
     return [
         IncludeLaunchDescription(
             PythonLaunchDescriptionSource(str(shared_file(f"launch/{name}.launch.py"))),
-            launch_arguments=launching.forwarded(names).items(),
+            launch_arguments=launching.forwarded(names, **changed).items(),
         )
     ]
 

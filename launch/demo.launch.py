@@ -6,6 +6,7 @@ ros2 launch xray_registration demo.launch.py
 from launch import LaunchDescription
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
 
 from xray_registration.files import shared_file
 from xray_registration.ros import launching
@@ -35,6 +36,6 @@ def generate_launch_description():
             launching.argument("motion", "orbit", "What moves the arm, as in simulation."),
             launching.argument("prefix", "carm_", "Of the arm's links, joints and frames."),
             simulation,
-            launching.node("truth_monitor", [shared_file("config/simulation_registration.yaml")]),
+            launching.node("truth_monitor", [LaunchConfiguration("params_file")]),
         ]
     )

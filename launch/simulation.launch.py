@@ -48,6 +48,7 @@ def start(context):
         {
             "prefix": prefix,
             **{axis: launching.given(context, f"arm_{axis}") for axis in ("x", "y", "yaw")},
+            **launching.xacro_arguments(launching.given(context, "arm_arguments")),
             "namespace": launching.given(context, "namespace"),
             **(gazebo_description(context, prefix) if motion == "gazebo" else {}),
         }
@@ -126,6 +127,11 @@ def generate_launch_description():
             argument("arm_x", "-1.3", "Where the cart stands in the world, m."),
             argument("arm_y", "0.0", "Where the cart stands in the world, m."),
             argument("arm_yaw", "0.0", "How the cart is turned in the world, rad."),
+            argument(
+                "arm_arguments",
+                "",
+                "Further arguments of urdf/carm.urdf.xacro: 'reach:=1.4 isocentre_height:=1.0'.",
+            ),
             argument(
                 "gazebo_control",
                 "ros2_control",

@@ -14,7 +14,11 @@ from xray_registration.geometry.carm_kinematics import (
     root_from_patient,
     second_view_from_first,
 )
-from xray_registration.geometry.positioner import PositionerPose, camera_from_positioner
+from xray_registration.geometry.positioner import (
+    PositionerPose,
+    camera_from_positioner,
+    positioner_from_camera,
+)
 
 pytest.importorskip("pytransform3d")
 pytest.importorskip("xacro")
@@ -140,6 +144,18 @@ def test_another_prefix_another_place() -> None:
     np.testing.assert_allclose(arm.isocentre_mm(), [700.0, 500.0, 950.0], atol=1e-4)
     children = {edge.child for edge in arm.edges({})}
     assert all(child.startswith("left_") for child in children)
+
+
+def test_a_cart_on_the_other_side_mirrors_the_orbit_and_turns_the_picture() -> None:
+    from xray_registration.ros.carm_description import carm_description
+
+    arm = CArmKinematics(carm_description({"x": "1.3", "yaw": repr(np.pi)}))
+    root_from_ct = root_from_patient(arm.isocentre_mm(), (4.0, 80.0, -160.0))
+    camera_from_ct = arm.camera_from_root(joints(orbital=20.0)) @ root_from_ct
+    angles = positioner_from_camera(camera_from_ct, SOURCE_ISOCENTRE)
+    assert angles.primary_deg == pytest.approx(-20.0, abs=1e-6)
+    assert angles.secondary_deg == pytest.approx(0.0, abs=1e-6)
+    assert abs(angles.roll_deg) == pytest.approx(180.0, abs=1e-6)
 
 
 def test_edges_chain_from_the_root_to_the_camera(arm: CArmKinematics) -> None:

@@ -24,33 +24,34 @@ _STATIC_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 class ArmBroadcaster:
     """Publishes one arm: its description and fixed links once, its moving links when they move."""
 
-    def __init__(self, node: Node, model: ArmModel, fixed: Sequence[Edge] = ()) -> None:
-        """Publish what does not move.
-
-        Args:
-            node: publishes.
-            model: the arm.
-            fixed: further edges that do not move.
-        """
+    def __init__(self, node: Node, model: ArmModel) -> None:
+        """Publish what does not move."""
         from tf2_msgs.msg import TFMessage
 
-        self._message_type: Any = TFMessage
         self._kinematics = model.kinematics
         self._moving = node.create_publisher(TFMessage, "/tf", TF_QOS)
-        self._fixed = node.create_publisher(TFMessage, "/tf_static", _STATIC_QOS)
         self._description = node.create_publisher(String, "robot_description", LATCHED)
         self._description.publish(String(data=model.description))
-        stamp = node.get_clock().now().to_msg()
-        edges = [edge for edge in self._kinematics.edges({}) if edge.is_fixed]
-        self._fixed.publish(self._message([*edges, *fixed], stamp))
+        publish_fixed(node, [edge for edge in self._kinematics.edges({}) if edge.is_fixed])
 
     def send(self, positions: Mapping[str, float], stamp_ns: int) -> None:
         """The moving links at these joint positions."""
         edges = [edge for edge in self._kinematics.edges(positions) if not edge.is_fixed]
-        self._moving.publish(self._message(edges, Time(nanoseconds=stamp_ns).to_msg()))
+        self._moving.publish(_message(edges, Time(nanoseconds=stamp_ns).to_msg()))
 
-    def _message(self, edges: Sequence[Edge], stamp: Any) -> Any:
-        return self._message_type(transforms=[_transform(edge, stamp) for edge in edges])
+
+def publish_fixed(node: Node, edges: Sequence[Edge]) -> None:
+    """Put edges on /tf_static, as long as the node lives."""
+    from tf2_msgs.msg import TFMessage
+
+    publisher = node.create_publisher(TFMessage, "/tf_static", _STATIC_QOS)
+    publisher.publish(_message(edges, node.get_clock().now().to_msg()))
+
+
+def _message(edges: Sequence[Edge], stamp: Any) -> Any:
+    from tf2_msgs.msg import TFMessage
+
+    return TFMessage(transforms=[_transform(edge, stamp) for edge in edges])
 
 
 def _transform(edge: Edge, stamp: Any) -> TransformStamped:

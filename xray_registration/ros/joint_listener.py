@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from sensor_msgs.msg import JointState
 
 from xray_registration.errors import InputError
-from xray_registration.geometry.carm_kinematics import Edge
 from xray_registration.ros.arm_tf import ArmBroadcaster
 from xray_registration.ros.joint_shots import JointShots
 from xray_registration.ros.simulated_arm import ArmModel
@@ -33,13 +31,7 @@ class JointListener:
         self._problem = ""
         self._broadcaster: ArmBroadcaster | None = None
         if settings.arm.publish_tf:
-            fixed = [
-                Edge(settings.frame_ids[0], frame, np.asarray(np.linalg.inv(camera_from_rig)), True)
-                for frame, camera_from_rig in zip(
-                    settings.frame_ids[1:], settings.views[1:], strict=True
-                )
-            ]
-            self._broadcaster = ArmBroadcaster(node, model, fixed)
+            self._broadcaster = ArmBroadcaster(node, model)
         node.create_subscription(JointState, TOPIC, self._on_joint_states, _NEWEST_QOS)
 
     @property

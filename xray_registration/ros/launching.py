@@ -145,6 +145,21 @@ def is_installed(package: str) -> bool:
     return True
 
 
+def xacro_arguments(text: str) -> dict[str, str]:
+    """``name:=value name:=value`` as a dictionary.
+
+    Raises:
+        RuntimeError: another form.
+    """
+    arguments = {}
+    for word in text.split():
+        name, separator, value = word.partition(":=")
+        if not (name and separator and value):
+            raise RuntimeError(f"arm_arguments has '{word}'; expected name:=value")
+        arguments[name] = value
+    return arguments
+
+
 def need(packages: Iterable[str], wanted: str, instead: str) -> None:
     """See that ROS packages are installed.
 

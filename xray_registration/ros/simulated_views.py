@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -11,6 +12,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from xray_registration.geometry.camera import Camera
+from xray_registration.geometry.carm_kinematics import Edge
+from xray_registration.ros.arm_tf import publish_fixed
 from xray_registration.ros.conversions import array_to_image, camera_to_message
 from xray_registration.ros.qos import image_qos
 from xray_registration.ros.simulator_settings import SimulatorSettings
@@ -44,9 +47,15 @@ class SimulatedView:
 
 
 def make_views(node: Node, settings: SimulatorSettings) -> list[SimulatedView]:
-    """One view without a namespace, or ``view_0/`` and ``view_1/``."""
+    """One view without a namespace; or ``view_0/`` and ``view_1/``, the latter's place on TF."""
     qos = image_qos(settings.qos_reliability, settings.qos_depth)
     frames = settings.frame_ids
+    if len(frames) > 1:
+        fixed = [
+            Edge(frames[0], frame, np.asarray(np.linalg.inv(camera_from_rig)), True)
+            for frame, camera_from_rig in zip(frames[1:], settings.views[1:], strict=True)
+        ]
+        publish_fixed(node, fixed)
     names = [""] if len(frames) == 1 else [f"view_{n}/" for n in range(len(frames))]
     return [
         SimulatedView(node, name, frame, settings.camera, qos)
