@@ -238,6 +238,48 @@ def test_moving_a_joint_moves_the_picture(
 
 
 @pytest.mark.ros
+def test_an_orbit_is_registered_from_pose_to_pose(
+    scene: Any,
+    peer: Any,
+    make_simulator: Callable[..., CArmSimulator],
+    make_node: Callable[..., Any],
+) -> None:
+    """Joints move the arm; every picture starts from the pose of the one before."""
+    room = Room(peer)
+    make_node(
+        camera__sdd_mm=1020.0,
+        image__i0=60000.0,
+        start__source="carm",
+        start__carm__primary_deg=-10.0,
+        start__carm__secondary_deg=2.0,
+        start__carm__source_isocentre_mm=705.0,
+    )
+    make_simulator(
+        camera__width=256,
+        camera__height=256,
+        camera__pixel_pitch_mm=[1.0, 1.0],
+        arm__publish_tf=False,
+    )
+    for number in range(4):
+        positions = {
+            "carm_orbital_joint": np.radians(-12.0 + 5.0 * number),
+            "carm_angular_joint": np.radians(2.0 * number),
+            "carm_lift_joint": 0.005 * number,
+        }
+        room.move(2000 + number, **positions)
+        peer.spin_until(lambda n=number: len(peer.results) > n, f"result {number}")
+        peer.spin_until(lambda n=number: len(peer.transforms) > n, f"transform {number}")
+    assert [r["start_source"] for r in peer.results] == ["parameter", *["previous"] * 3]
+    assert [r["reason"] for r in peer.results] == ["accepted"] * 4
+    points = np.c_[scene.targets_lps_mm, np.ones(len(scene.targets_lps_mm))]
+    for edge, truth in zip(peer.transforms, room.truths, strict=True):
+        assert edge.header == truth.header
+        found = matrix_from_transform_message(edge.transform, "lps", "/tf")
+        true = matrix_from_pose(truth.pose, "lps", "truth")
+        assert np.linalg.norm((points @ (found - true).T)[:, :3], axis=1).mean() < 2.0
+
+
+@pytest.mark.ros
 def test_the_arm_is_on_tf_and_says_what_it_is(
     peer: Any, make_simulator: Callable[..., CArmSimulator], arm: CArmKinematics
 ) -> None:
