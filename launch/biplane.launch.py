@@ -39,7 +39,7 @@ def generate_launch_description():
     return LaunchDescription(
         [
             *launching.common_arguments(
-                "biplane_registration.yaml", use_sim_time="auto", rviz_config="simulation.rviz"
+                "biplane_registration.yaml", use_sim_time="auto", rviz_config="biplane.rviz"
             ),
             launching.argument(
                 "simulate", "true", "Start carm_simulator with two views.", launching.TRUE_FALSE

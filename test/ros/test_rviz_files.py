@@ -27,6 +27,10 @@ OTHERS = {
 }  # fmt: skip
 LATCHED = {"robot_description", "registration_node/markers", "registration_node/pose"}
 TOPICS = LATCHED | {"registration_node/overlay", "image"}
+VIEWS = ("view_0", "view_1")
+BIPLANE = (
+    LATCHED | {f"{v}/image" for v in VIEWS} | {f"registration_node/{v}/overlay" for v in VIEWS}
+)
 
 
 def classes(node: Any) -> list[str]:
@@ -57,9 +61,11 @@ def test_plugins_topics_and_frames(path: Path) -> None:
             assert topic["Durability Policy"] == durability
             assert topic["Reliability Policy"] == "Reliable"
     # Relative, so that the namespace in which RViz is started counts.
-    assert set(topics) <= TOPICS
-    assert {"registration_node/overlay", "registration_node/markers"} <= set(topics)
+    expected = BIPLANE if path.stem == "biplane" else TOPICS
+    if fixed != "world":  # no C-arm model
+        expected = expected - {"robot_description"}
+    assert set(topics) == expected
 
 
-def test_both_are_there() -> None:
-    assert [path.name for path in FILES] == ["registration.rviz", "simulation.rviz"]
+def test_all_are_there() -> None:
+    assert [path.stem for path in FILES] == ["biplane", "registration", "simulation"]
