@@ -17,8 +17,6 @@ NODES = {
     "joint_sweep": joint_sweep.SPECS,
     "truth_monitor": truth_monitor.SPECS,
 }
-# Declared because settings are shared with the other nodes.
-UNUSED = {"truth_monitor": {"isocentre.point_mm"}}
 
 
 def default_text(spec: ParameterSpec) -> str:
@@ -33,7 +31,7 @@ def test_every_parameter_has_its_row(node: str) -> None:
     text = (REPOSITORY / "docs" / "ros.md").read_text(encoding="utf-8")
     section = text.partition(f"### Parameters of {node}\n")[2].partition("\n#")[0]
     rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| `")]
-    specs = [spec for spec in NODES[node] if spec.name not in UNUSED.get(node, set())]
+    specs = NODES[node]
     assert [row[0].strip("|` ") for row in rows] == [spec.name for spec in specs]
     for row, spec in zip(rows, specs, strict=True):
         assert row[1] == default_text(spec)

@@ -44,7 +44,6 @@ SPECS: tuple[ParameterSpec, ...] = (
         "at the corners of the box around the bone.",
         _START,
     ),
-    ParameterSpec("isocentre.point_mm", NOT_GIVEN, "Not used.", _START),
     ParameterSpec(
         "max_error_mm",
         2.0,
@@ -69,7 +68,7 @@ class TruthMonitor(Node):
         values = declare(self, SPECS)
         self._ct_axes = str(values["ct_axes"])
         self._max_error_mm = number(values, "max_error_mm")
-        settings = patient_settings(values, self._ct_axes)
+        settings = patient_settings({**values, "isocentre.point_mm": NOT_GIVEN}, self._ct_axes)
         ct, labels = load_patient(settings)
         if labels is not None and settings.isocentre_labels:
             centroids = labels.centroids_lps_mm()
