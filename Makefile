@@ -46,7 +46,7 @@ data: .venv/.complete
 venv: .venv/.complete
 
 .venv/.complete: scripts/setup_venv.py setup.py setup.cfg package.xml $(wildcard requirements/*.txt) \
-		$(shell find wheels -type f) $(wildcard launch config urdf worlds rviz)
+		$(shell find wheels -type f) $(wildcard launch/*.py config/*.* urdf/*.* worlds/*.* rviz/*.*)
 	@test -n "$(PYTHON)" || { echo "make: no python3 on PATH; install Python 3.10 to 3.13" >&2; exit 1; }
 	@"$(PYTHON)" scripts/setup_venv.py
 

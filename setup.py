@@ -44,6 +44,7 @@ setup(
     install_requires=["setuptools"],
     extras_require={
         "imaging": ["SimpleITK", "pydicom", "tifffile"],
+        "carm": ["pytransform3d"],
         "fast": ["numba"],
         "diffdrr": ["diffdrr", "torchio", "nibabel", "roma"],
         "bags": ["rosbags", "mcap"],
@@ -60,6 +61,8 @@ setup(
             "xray-registration = xray_registration.cli:main",
             "registration_node = xray_registration.ros.registration_node:main",
             "carm_simulator = xray_registration.ros.carm_simulator:main",
+            "joint_sweep = xray_registration.ros.joint_sweep:main",
+            "truth_monitor = xray_registration.ros.truth_monitor:main",
         ],
     },
 )

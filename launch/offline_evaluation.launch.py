@@ -4,12 +4,18 @@ ros2 launch xray_registration offline_evaluation.launch.py bag:=run_1 params_fil
     truth:=/ground_truth/pose
 """
 
+import os
 import sys
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+)
 from launch.substitutions import LaunchConfiguration
 
 OPTIONS = {"truth": "--truth", "image_topic": "--image-topic", "storage": "--storage"}
@@ -59,4 +65,6 @@ def generate_launch_description():
             "overlays", default_value="true", description="Pictures in the result bag."
         ),
     ]
-    return LaunchDescription([*arguments, OpaqueFunction(function=evaluate)])
+    # Waiting threads that spin would take the cores from those that work.
+    policy = SetEnvironmentVariable("OMP_WAIT_POLICY", os.environ.get("OMP_WAIT_POLICY", "PASSIVE"))
+    return LaunchDescription([*arguments, policy, OpaqueFunction(function=evaluate)])

@@ -3,59 +3,30 @@
 ros2 launch xray_registration registration.launch.py params_file:=my.yaml
 """
 
-import os
-from pathlib import Path
-
-from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
+from launch.actions import OpaqueFunction
+
+from xray_registration.ros import launching
+
+
+def start(context):
+    """The node; child_frame_id goes over the parameter file only when it is given."""
+    child = launching.given(context, "child_frame_id")
+    changes = {"autostart": launching.boolean("autostart")}
+    if child:
+        changes["child_frame_id"] = child
+    params_file = launching.given(context, "params_file")
+    return [launching.node("registration_node", [params_file, changes])]
 
 
 def generate_launch_description():
     """Build the description."""
-    config = Path(get_package_share_directory("xray_registration")) / "config"
-    # Jazzy's Fast DDS 2 has the older name.
-    is_older = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
-    variable = f"{'FASTRTPS' if is_older else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
-    profile = os.environ.get(variable, str(config / "fastdds_profile.xml"))
-    arguments = [
-        DeclareLaunchArgument("namespace", default_value="", description="Of node and topics."),
-        DeclareLaunchArgument(
-            "params_file",
-            default_value=str(config / "registration.yaml"),
-            description="YAML with the node's parameters.",
-        ),
-        DeclareLaunchArgument(
-            "use_sim_time", default_value="false", description="Take the time from /clock."
-        ),
-        DeclareLaunchArgument(
-            "autostart", default_value="true", description="Configure and activate at start-up."
-        ),
-        DeclareLaunchArgument("log_level", default_value="info", description="Of the node."),
-        DeclareLaunchArgument(
-            "fastdds_profile",
-            default_value=profile,
-            description="Fast DDS profile with room for X-ray images.",
-        ),
-    ]
-    use_sim_time = ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
-    autostart = ParameterValue(LaunchConfiguration("autostart"), value_type=bool)
-    node = Node(
-        package="xray_registration",
-        executable="registration_node",
-        name="registration_node",
-        namespace=LaunchConfiguration("namespace"),
-        output="screen",
-        parameters=[
-            LaunchConfiguration("params_file"),
-            {"use_sim_time": use_sim_time, "autostart": autostart},
-        ],
-        arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
-        # The node hears the signal itself; torch may need a moment to come to an end.
-        sigterm_timeout="20",
+    return LaunchDescription(
+        [
+            *launching.common_arguments("registration.yaml"),
+            *launching.environment(),
+            OpaqueFunction(function=launching.check_rviz),
+            OpaqueFunction(function=start),
+            launching.rviz_node(),
+        ]
     )
-    environment = SetEnvironmentVariable(variable, LaunchConfiguration("fastdds_profile"))
-    return LaunchDescription([*arguments, environment, node])

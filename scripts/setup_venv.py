@@ -37,6 +37,9 @@ SUPPORTED = ((3, 13), (3, 12), (3, 11), (3, 10))
 PACKAGE = "xray_registration"
 # What an installation of the package has in share/xray_registration (as in setup.py).
 SHARED = ("package.xml", "launch", "config", "urdf", "worlds", "rviz")
+EXECUTABLES = (
+    "registration_node", "carm_simulator", "joint_sweep", "truth_monitor", "xray-registration",
+)  # fmt: skip
 
 
 class SetupError(Exception):
@@ -85,7 +88,7 @@ def build(interpreter: str) -> None:
         ("dev", "test tools", requirement("dev"), lambda: pip_file("dev")),
         ("package", "this package", [ROOT / "setup.py", ROOT / "setup.cfg"], install_package),
     ]  # fmt: skip
-    variants = {"torch": f"gpu={gpu}", "package": f"{ROOT} {present(SHARED)}"}
+    variants = {"torch": f"gpu={gpu}", "package": f"{ROOT} {shared_files()}"}
     for number, (name, title, sources, action) in enumerate(steps, start=1):
         wanted = fingerprint(sources, variants.get(name, ""))
         stamp = STAMPS / name
@@ -282,8 +285,11 @@ def install_package() -> None:
     share = VENV / "share" / PACKAGE
     shutil.rmtree(share, ignore_errors=True)
     share.mkdir(parents=True)
-    for name in present(SHARED):
-        (share / name).symlink_to(ROOT / name)
+    # Files are linked one by one, as colcon does: ros2 launch does not look into linked folders.
+    for path in shared_files():
+        link = share / path.relative_to(ROOT)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
     index = VENV / "share" / "ament_index" / "resource_index" / "packages"
     index.mkdir(parents=True, exist_ok=True)
     (index / PACKAGE).touch()
@@ -291,7 +297,7 @@ def install_package() -> None:
     executables = VENV / "lib" / PACKAGE
     shutil.rmtree(executables, ignore_errors=True)
     executables.mkdir(parents=True)
-    for name in ("registration_node", "carm_simulator", "xray-registration"):
+    for name in EXECUTABLES:
         (executables / name).symlink_to(VENV / "bin" / name)
 
 
@@ -352,9 +358,10 @@ def requirement(name: str) -> list[Path]:
     return [REQUIREMENTS / f"{name}.txt", CONSTRAINTS]
 
 
-def present(names: tuple[str, ...]) -> list[str]:
-    """Those of the names that exist in the repository."""
-    return [name for name in names if (ROOT / name).exists()]
+def shared_files() -> list[Path]:
+    """What share/xray_registration of an installation holds."""
+    found = [path for name in SHARED for path in (ROOT / name, *(ROOT / name).rglob("*"))]
+    return sorted(path for path in found if path.is_file() and path.suffix != ".pyc")
 
 
 def pinned(name: str) -> str:

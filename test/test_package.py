@@ -34,6 +34,7 @@ ROSDEP_KEYS = {
     "tf2_ros": "tf2_ros",
     "torch": "python3-pytorch-pip",
     "tornado": "python3-tornado",
+    "xacro": "xacro",
     "yaml": "python3-yaml",
 }
 # Modules that belong to a package of another name on PyPI; they are in an extra of setup.py.
@@ -176,7 +177,9 @@ def _glob(folder: Path, pattern: str) -> set[Path]:
 def test_console_scripts_can_be_imported(distribution: Any) -> None:
     scripts = distribution.entry_points["console_scripts"]
     names = {script.partition("=")[0].strip() for script in scripts}
-    assert names == {"xray-registration", "registration_node", "carm_simulator"}
+    assert names == {
+        "xray-registration", "registration_node", "carm_simulator", "joint_sweep", "truth_monitor",
+    }  # fmt: skip
     for script in scripts:
         module, _, function = script.partition("=")[2].strip().partition(":")
         if ".ros." in module:

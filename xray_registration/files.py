@@ -1,12 +1,31 @@
-"""Writing files so that nobody ever reads half of one."""
+"""Writing files so that nobody ever reads half of one, and finding those of the package."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import sys
 from pathlib import Path
 
 from xray_registration.errors import InputError
+
+
+def shared_file(name: str) -> Path:
+    """A file that is installed in share/xray_registration: ``config/x.yaml``, ``urdf/x.xacro``, ...
+
+    It is looked for in the source tree, on AMENT_PREFIX_PATH and in the environment's prefix.
+
+    Raises:
+        InputError: it is nowhere.
+    """
+    shared = Path("share") / "xray_registration" / name
+    prefixes = [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
+    candidates = [Path(__file__).resolve().parents[1] / name]
+    candidates += [prefix / shared for prefix in (*prefixes, Path(sys.prefix))]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise InputError(f"{Path(name).name} is in none of: {', '.join(map(str, candidates))}")
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -23,6 +23,7 @@ from xray_registration.ros.conversions import camera_from_message, image_to_arra
 from xray_registration.ros.pose_messages import matrix_from_pose, matrix_from_transform_message
 from xray_registration.ros.qos import LATCHED
 from xray_registration.ros.rendered_sweep import RenderedSweep, SweepPlan
+from xray_registration.ros.shots import SweepShots
 from xray_registration.ros.simulator_settings import Sweep
 
 
@@ -100,6 +101,27 @@ def test_sweep_hands_on_what_rendering_raised_and_stops() -> None:
     go_on.set()
     sweep.stop(timeout_s=60.0)
     assert sweep.ready == 1
+
+
+def test_shots_of_two_views_come_in_pairs() -> None:
+    def render(pose: np.ndarray, camera: Camera, seed: int) -> np.ndarray:
+        return np.full((camera.height, camera.width), seed, np.uint16)
+
+    poses = [factor * np.eye(4) for factor in (1.0, 2.0, 3.0, 4.0)]
+    sweep = RenderedSweep(_plan(poses=poses), render)
+    _wait(sweep)
+    shots = SweepShots(sweep, poses, views=2, prerender=True, loop=False)
+    assert shots.counts == {"frames_rendered": 2, "frames": 2}
+    for seeds, factors in (((3, 4), (1.0, 2.0)), ((5, 6), (3.0, 4.0))):
+        assert not shots.is_done
+        assert shots.begin()
+        shot = shots.take()
+        assert shot is not None
+        assert tuple(image[0, 0] for image in shot.images) == seeds
+        assert tuple(pose[0, 0] for pose in shot.poses) == factors
+        assert shot.stamp_ns is None
+    assert shots.is_done
+    assert not shots.begin()
 
 
 @pytest.fixture
@@ -217,7 +239,7 @@ def test_lock_step_waits_for_the_report(
     stamp = listener.images[0].header.stamp
     report(f"{stamp.sec}.{stamp.nanosec:09d}")
     peer.spin_until(lambda: listener.count() == 2, "the second image")
-    assert [node.frame_index(n) for n in range(6)] == [0, 1, 0, 1, 0, 1]
+    assert [node._shots.frame_index(n) for n in range(6)] == [0, 1, 0, 1, 0, 1]
 
 
 @pytest.mark.ros

@@ -10,11 +10,15 @@ import pytest
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 FILES = sorted(LAUNCH.glob("*.launch.py"))
-EVERYWHERE = {"namespace", "params_file", "use_sim_time", "autostart", "log_level"}
+EVERYWHERE = {
+    "namespace", "params_file", "use_sim_time", "autostart", "use_respawn", "log_level", "rviz",
+}  # fmt: skip
 
 
 def test_there_are_launch_files() -> None:
-    assert {f.name for f in FILES} >= {"registration.launch.py", "simulation.launch.py"}
+    assert {f.name.partition(".")[0] for f in FILES} == {
+        "registration", "simulation", "biplane", "offline_evaluation", "demo",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)

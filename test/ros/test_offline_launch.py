@@ -34,7 +34,13 @@ def load(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         "ament_index_python.packages": {"get_package_share_directory": lambda _: repository},
         "launch": {"LaunchDescription": keep},
         "launch.actions": dict.fromkeys(
-            ("DeclareLaunchArgument", "ExecuteProcess", "OpaqueFunction"), keep
+            (
+                "DeclareLaunchArgument",
+                "ExecuteProcess",
+                "OpaqueFunction",
+                "SetEnvironmentVariable",
+            ),
+            keep,
         ),
         "launch.substitutions": {"LaunchConfiguration": Given},
     }
@@ -54,7 +60,7 @@ def load(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_command_is_understood(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = load(repository, monkeypatch)
     (declared,) = module.generate_launch_description().args
-    context = {a.args[0]: getattr(a, "default_value", None) for a in declared if a.args}
+    context = {a.args[0]: getattr(a, "default_value", None) for a in declared if len(a.args) == 1}
     assert Path(context["params_file"]).is_file()
     context.update(bag="/data/run", truth="/truth", storage="sqlite3", overlays="false")
     (action,) = module.evaluate(context)

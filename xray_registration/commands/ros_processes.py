@@ -16,7 +16,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from xray_registration.errors import XrayRegistrationError
+from xray_registration.errors import InputError, XrayRegistrationError
+from xray_registration.files import shared_file
 
 DOMAINS = range(1, 102)
 PROFILE = Path("config") / "fastdds_profile.xml"
@@ -65,14 +66,10 @@ def fastdds_profile() -> Path:
     Raises:
         ProcessError: it is nowhere.
     """
-    shared = Path("share") / "xray_registration" / PROFILE
-    prefixes = [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    candidates = [Path(__file__).resolve().parents[2] / PROFILE]
-    candidates += [prefix / shared for prefix in (*prefixes, Path(sys.prefix))]
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise ProcessError(f"{PROFILE.name} is in none of: {', '.join(map(str, candidates))}")
+    try:
+        return shared_file(str(PROFILE))
+    except InputError as error:
+        raise ProcessError(str(error)) from error
 
 
 def ros_environment(domain: int, log_dir: Path) -> dict[str, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from xray_registration.geometry.carm_kinematics import HEADS, LIES
 from xray_registration.rendering.xray_model.config import PRESETS
 from xray_registration.ros.parameters import NOT_GIVEN, ParameterSpec, When
 from xray_registration.ros.qos import RELIABILITIES
 
 _START = When.START
+MODES = ("sweep", "joint_states")
 
 SPECS: tuple[ParameterSpec, ...] = (
     # --- the patient ---
@@ -42,8 +44,80 @@ SPECS: tuple[ParameterSpec, ...] = (
         "What the C-arm turns about, [x, y, z] in CT coordinates (ct_axes, mm).",
         _START,
     ),
+    # --- where the patient lies (mode joint_states) ---
+    ParameterSpec(
+        "patient.position_m",
+        NOT_GIVEN,
+        "Where the isocentre of the anatomy is, [x, y, z] in the root frame of the robot "
+        "description (z up); not given = the C-arm's isocentre with all joints at 0.",
+        _START,
+    ),
+    ParameterSpec(
+        "patient.head",
+        "+y",
+        "Direction of the head in the root frame. The shipped arm looks along +x: at +y its "
+        "orbital joint is the primary angle (LAO +), its angular joint the secondary (CRAN +).",
+        _START,
+        choices=HEADS,
+    ),
+    ParameterSpec("patient.lie", "supine", "On the back or on the belly.", _START, choices=LIES),
     # --- the C-arm ---
-    ParameterSpec("frame_id", "carm_source_optical_frame", "Of the published image.", _START),
+    ParameterSpec(
+        "mode",
+        "sweep",
+        "sweep: pictures along the arc of the parameters sweep.*. joint_states: of where the "
+        "topic joint_states says that the joints of the robot description are.",
+        _START,
+        choices=MODES,
+    ),
+    ParameterSpec(
+        "frame_id",
+        "",
+        "Of the published image; empty = <arm.prefix>source_optical_frame.",
+        _START,
+    ),
+    ParameterSpec(
+        "arm.prefix",
+        "carm_",
+        "With which the links and joints of this C-arm begin in the robot description.",
+        _START,
+    ),
+    ParameterSpec(
+        "robot_description",
+        "",
+        "URDF of the C-arm (mode joint_states); empty = the shipped one with arm.prefix and the "
+        "distances of camera.*.",
+        _START,
+    ),
+    ParameterSpec(
+        "arm.publish_tf",
+        False,
+        "Publish the arm's links on /tf and /tf_static and its URDF on robot_description (mode "
+        "joint_states); for machines without robot_state_publisher.",
+        _START,
+    ),
+    ParameterSpec(
+        "arm.continuous",
+        True,
+        "Take pictures also while no joint moves, as in fluoroscopy (mode joint_states). False: "
+        "only after a movement.",
+        _START,
+    ),
+    ParameterSpec(
+        "biplane.angle_deg",
+        0.0,
+        "Angle of the primary direction between two views that are taken at the same time, on "
+        "view_0/... and view_1/...; 0 = one view, on image and camera_info.",
+        _START,
+        minimum=-180.0,
+        maximum=180.0,
+    ),
+    ParameterSpec(
+        "biplane.frame_id",
+        "",
+        "Of the second view's image; empty = <arm.prefix>view_1_optical_frame.",
+        _START,
+    ),
     ParameterSpec("camera.width", 1024, "Pixels.", _START, minimum=8, maximum=8192),
     ParameterSpec("camera.height", 1024, "Pixels.", _START, minimum=8, maximum=8192),
     ParameterSpec("camera.pixel_pitch_mm", (0.29, 0.29), "Detector pixel size [x, y].", _START),

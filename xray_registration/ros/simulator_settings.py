@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from xray_registration.errors import InputError
 from xray_registration.geometry.camera import Camera
+from xray_registration.geometry.carm_kinematics import second_view_from_first
 from xray_registration.geometry.positioner import PositionerPose, camera_from_positioner
 from xray_registration.rendering.xray_model import XrayModelConfig
 from xray_registration.ros.parameters import Value, integer, number, numbers, yaml_mapping
@@ -46,12 +47,36 @@ class Sweep:
 
 
 @dataclass(frozen=True, eq=False)
+class ArmSettings:
+    """The arm that follows joint_states, and where the patient lies in its root frame.
+
+    ``position_mm``: None = at the C-arm's isocentre with all joints at 0.
+    """
+
+    prefix: str
+    description: str
+    publish_tf: bool
+    continuous: bool
+    position_mm: npt.NDArray[np.float64] | None
+    head: str
+    lie: str
+
+
+@dataclass(frozen=True, eq=False)
 class SimulatorSettings:
-    """All parameters of the node, checked; lengths in mm, CT coordinates in LPS."""
+    """All parameters of the node, checked; lengths in mm, CT coordinates in LPS.
+
+    ``frame_ids`` and ``views`` (camera_from_rig, (4, 4) mm) have an entry for each view; the first
+    view is the rig.
+    """
 
     patient: PatientSettings
     ct_axes: str
-    frame_id: str
+    mode: str
+    arm: ArmSettings
+    frame_ids: tuple[str, ...]
+    views: tuple[Matrix, ...]
+    source_isocentre_mm: float
     camera: Camera
     sweep: Sweep
     loop: bool
@@ -75,13 +100,12 @@ def build_settings(values: Mapping[str, Value]) -> SimulatorSettings:
         InputError: values that are wrong or do not fit together, naming the parameter.
     """
     ct_axes = str(values["ct_axes"])
-    if not values["frame_id"]:
-        raise InputError("parameter 'frame_id' is empty; expected the name of the optical frame")
+    source_isocentre_mm = number(values, "camera.source_isocentre_mm")
     sweep = Sweep(
         primary_deg=_pair(values, "sweep.primary_deg"),
         secondary_deg=_pair(values, "sweep.secondary_deg"),
         frames=integer(values, "sweep.frames"),
-        source_isocentre_mm=number(values, "camera.source_isocentre_mm"),
+        source_isocentre_mm=source_isocentre_mm,
     )
     try:
         sweep.poses(np.zeros(3))
@@ -96,7 +120,11 @@ def build_settings(values: Mapping[str, Value]) -> SimulatorSettings:
     return SimulatorSettings(
         patient=patient_settings(values, ct_axes),
         ct_axes=ct_axes,
-        frame_id=str(values["frame_id"]),
+        mode=str(values["mode"]),
+        arm=_arm(values),
+        frame_ids=_frame_ids(values),
+        views=_views(values, source_isocentre_mm),
+        source_isocentre_mm=source_isocentre_mm,
         camera=camera,
         sweep=sweep,
         loop=bool(values["sweep.loop"]),
@@ -112,6 +140,40 @@ def build_settings(values: Mapping[str, Value]) -> SimulatorSettings:
         qos_reliability=str(values["qos.reliability"]),
         qos_depth=integer(values, "qos.depth"),
     )
+
+
+def _arm(values: Mapping[str, Value]) -> ArmSettings:
+    position = numbers(values, "patient.position_m", 3)
+    return ArmSettings(
+        prefix=str(values["arm.prefix"]),
+        description=str(values["robot_description"]),
+        publish_tf=bool(values["arm.publish_tf"]),
+        continuous=bool(values["arm.continuous"]),
+        position_mm=None if position is None else 1000.0 * position,
+        head=str(values["patient.head"]),
+        lie=str(values["patient.lie"]),
+    )
+
+
+def _frame_ids(values: Mapping[str, Value]) -> tuple[str, ...]:
+    prefix = values["arm.prefix"]
+    first = str(values["frame_id"]) or f"{prefix}source_optical_frame"
+    second = str(values["biplane.frame_id"]) or f"{prefix}view_1_optical_frame"
+    if not values["biplane.angle_deg"]:
+        return (first,)
+    if first == second:
+        raise InputError(
+            f"parameters 'frame_id' and 'biplane.frame_id' are both '{first}'; two views have two "
+            "frames"
+        )
+    return first, second
+
+
+def _views(values: Mapping[str, Value], source_isocentre_mm: float) -> tuple[Matrix, ...]:
+    angle_deg = number(values, "biplane.angle_deg")
+    if not angle_deg:
+        return (np.eye(4),)
+    return np.eye(4), second_view_from_first(angle_deg, source_isocentre_mm)
 
 
 def _xray(values: Mapping[str, Value]) -> XrayModelConfig:
