@@ -1,0 +1,1 @@
+"""How the networks are made: pose regressor, domain randomisation, losses, training, checkpoints."""
