@@ -1,1 +1,1 @@
-"""How the networks are made: pose regressor, domain randomisation, losses, training, checkpoints."""
+"""How the networks are made: regressor, domain randomisation, losses, training, checkpoints."""

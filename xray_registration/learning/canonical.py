@@ -44,7 +44,7 @@ class CanonicalCamera:
         field_rad: angle of view, small: width over focal length.
     """
 
-    size: int = 128
+    size: int = 96
     field_rad: float = 0.292
 
     def __post_init__(self) -> None:

@@ -46,7 +46,7 @@ class OptimiserConfig:
     weight_decay: float = 0.02
     warmup_steps: int = 100
     clip_norm: float = 5.0
-    average: float = 0.995
+    average: float = 0.998
     geodesic_weight: float = 0.0
     bf16: bool = True
 
@@ -68,6 +68,7 @@ class TrainingConfig:
         steps: instead of minutes: a fixed number, for results that are the same everywhere.
         batch_size: pictures in a step, on every process.
         spacing_mm: of the volumes that are rendered.
+        mild_batches: over so many the disturbances grow from a fifth of their probability to all.
         validate_every: steps between validations; held_out_batches: in each of them.
         patience: validations without a better median before the training ends; 0: never.
         save_every_s: seconds between saved states.
@@ -78,7 +79,8 @@ class TrainingConfig:
     minutes: float = 30.0
     steps: int | None = None
     batch_size: int = 16
-    spacing_mm: float = 2.0
+    spacing_mm: float = 3.0
+    mild_batches: int = 4000
     validate_every: int = 500
     held_out_batches: int = 16
     patience: int = 0

@@ -9,6 +9,7 @@ along its own ray the three rotation numbers do not change then.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,6 +105,20 @@ class PoseSpace:
         )
         pose[:2, 3] += self.shift_mm * np.array([x, y])
         return pose
+
+    def clamped(self, numbers: Tensor, slack: float = 1.25) -> Tensor:
+        """Place and depth (the first three of (..., 6)) kept within ``slack`` times the ranges.
+
+        A wide hypothesis' tails may lie anywhere, also with the patient about the focal spot.
+        """
+        distance = self.source_isocentre_mm
+        depth = min(slack * self.depth_mm, 0.8 * distance)
+        aside = slack * self.shift_mm * distance / (distance - self.depth_mm)
+        low = distance * math.log1p(-depth / distance)
+        high = distance * math.log1p(depth / distance)
+        limits = numbers.new_tensor([[-aside, -aside, low], [aside, aside, high]]) / UNIT_MM
+        inside = torch.maximum(torch.minimum(numbers[..., :3], limits[1]), limits[0])
+        return torch.cat((inside, numbers[..., 3:]), -1)
 
     @property
     def nominal_rotation(self) -> Tensor:

@@ -8,7 +8,7 @@ added to them).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -34,10 +34,11 @@ class RandomisationConfig:
         unmasked: a field edge that the receiver has not found.
         response: another quantity than attenuation is shown: 1 - exp(-a L).
         window, scale, gamma, wave, erase: of the picture in [0, 1].
+        clipped: what the window clips is not usable, as a receiver masks saturated pixels.
         invert: the polarity is wrong.
     """
 
-    metal: float = 0.4
+    metal: float = 0.5
     scatter: float = 0.6
     noise: float = 0.7
     blur: float = 0.4
@@ -50,10 +51,20 @@ class RandomisationConfig:
     gamma: float = 0.5
     wave: float = 0.3
     erase: float = 0.3
+    clipped: float = 0.3
     invert: float = 0.0
     largest_scatter: float = 1.2
     largest_noise: float = 0.06
     largest_erased: float = 0.25
+
+    def milder(self, factor: float) -> RandomisationConfig:
+        """All probabilities times ``factor``: what a training begins with."""
+        changes = {
+            field.name: factor * getattr(self, field.name)
+            for field in fields(self)
+            if not field.name.startswith("largest")
+        }
+        return replace(self, **changes)
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -122,6 +133,7 @@ def randomised(
         draws.some(config.response), -torch.expm1(-draws.uniform(0.2, 0.6) * x.clamp_min(0.0)), x
     )
     x = _displayed(x, opened, draws, config)
+    usable &= ~(draws.some(config.clipped) & ((x <= 0.0) | (x >= 1.0)))
     # blades that the receiver has not found: their shadow is part of the picture
     missed = draws.some(config.unmasked)
     return x, usable | missed

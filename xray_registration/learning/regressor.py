@@ -50,6 +50,7 @@ class PoseDistribution:
         kept = means[:count]
         if count > len(kept):
             kept = torch.cat((kept, self._sample(count - len(kept))))
+        kept = self.space.clamped(kept)
         density = self.log_density_of_numbers(kept)
         weights = density.softmax(0)
         order = weights.argsort(descending=True, stable=True)

@@ -32,7 +32,12 @@ class RegressorTask:
         self._config = config
         self._device = torch.device(device)
         self._stream = RegressorStream(
-            subjects, config.canonical, config.randomisation, config.batch_size, config.seed
+            subjects,
+            config.canonical,
+            config.randomisation,
+            config.batch_size,
+            config.seed,
+            config.mild_batches,
         )
         self._held_out: list[Batch] = []
 

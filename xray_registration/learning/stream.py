@@ -50,7 +50,9 @@ class RegressorStream:
         randomisation: RandomisationConfig,
         batch_size: int,
         seed: int,
+        mild_batches: int = 0,
     ) -> None:
+        """Prepare; the disturbances of the first ``mild_batches`` grow from a fifth to all."""
         self._subjects = [
             (s.space, [JosephProjector(v, s.space.isocentre_lps_mm) for v in s.volumes])
             for s in subjects
@@ -59,6 +61,7 @@ class RegressorStream:
         self._randomisation = randomisation
         self.batch_size = batch_size
         self._seed = seed
+        self._mild_batches = mild_batches
 
     def batch(self, number: int) -> Batch:
         """Training batch ``number``."""
@@ -82,7 +85,10 @@ class RegressorStream:
         px_per_mm = camera.fx / self._subjects[0][0].source_isocentre_mm
         seed = (self._seed, stream, number)
         undisturbed = torch.cat(lines)
-        images, usable = randomised(undisturbed, self._randomisation, seed, px_per_mm)
+        config = self._randomisation
+        if stream == _TRAINING and number < self._mild_batches:
+            config = config.milder(0.2 + 0.8 * number / self._mild_batches)
+        images, usable = randomised(undisturbed, config, seed, px_per_mm)
         return undisturbed, images, usable, torch.cat(numbers)
 
     def _made(self, stream: int, number: int) -> Batch:
