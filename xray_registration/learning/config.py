@@ -47,7 +47,7 @@ class OptimiserConfig:
     warmup_steps: int = 100
     clip_norm: float = 5.0
     average: float = 0.998
-    geodesic_weight: float = 0.0
+    geodesic_weight: float = 4.0
     bf16: bool = True
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ class TrainingConfig:
     steps: int | None = None
     batch_size: int = 16
     spacing_mm: float = 3.0
-    mild_batches: int = 4000
+    mild_batches: int = 2500
     validate_every: int = 500
     held_out_batches: int = 16
     patience: int = 0

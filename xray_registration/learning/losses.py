@@ -50,10 +50,15 @@ def pose_distance(
 def regressor_loss(
     mixture: Mixture, numbers: Tensor, space: PoseSpace, geodesic_weight: float = 0.0
 ) -> Tensor:
-    """Negative log likelihood, plus the geodesic (in units of 30 mm) of the heaviest hypothesis."""
+    """Negative log likelihood, plus the geodesic (in units of 30 mm) of the mixture's mean.
+
+    The likelihood alone hardly trains what is hard: its gradient with respect to a mean is
+    1 / scale, and the scale of an unlearned number is large. (Measured: after 32 000 pictures the
+    depth was still at its prior.) The geodesic pulls most where the error in mm is largest.
+    """
     loss = -mixture.log_density(numbers).mean()
     if geodesic_weight:
-        estimate, truth = space.decode(mixture.best), space.decode(numbers)
+        estimate, truth = space.decode(mixture.mean), space.decode(numbers)
         centre = space.centre.to(numbers)
         distance = pose_metrics.se3_geodesic(estimate, truth, centre, space.rotation_scale_mm)
         loss = loss + geodesic_weight * distance.mean() / 30.0
@@ -101,6 +106,8 @@ def gradient_matching_loss(
     moved = se3.left_increment(poses.detach(), xi, centre)
     value = similarity(projector.image(moved, camera))
     (learned,) = torch.autograd.grad(value.sum(), xi, create_graph=True)
+    xi = torch.zeros_like(xi, requires_grad=True)  # another graph, which may be freed
+    moved = se3.left_increment(poses.detach(), xi, centre)
     distance = pose_distance(moved, true_poses, centre, metric)
     wanted_of = distance if unit else 0.5 * distance**2
     (wanted,) = torch.autograd.grad(wanted_of.sum(), xi)

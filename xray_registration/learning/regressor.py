@@ -39,14 +39,14 @@ class PoseDistribution:
         """``count`` poses camera_from_ct (count, 4, 4), float64, and weights (count,), heaviest
         first.
 
-        The component means come first, then a fixed evenly spread (Sobol) sample of the mixture, so
-        that a wide distribution is covered and a narrow one is sampled densely. The weights are
-        densities and sum to 1.
+        The mean of the whole, the components' means, then a fixed evenly spread (Sobol) sample of
+        the mixture, so that a wide distribution is covered and a narrow one is sampled densely. The
+        weights are densities and sum to 1.
         """
         if count < 1:
             raise InputError(f"count is {count}; expected 1 or more.")
         order = self.mixture.weights[0].argsort(descending=True)
-        means = self.mixture.means[0, order].double()
+        means = torch.cat((self.mixture.mean, self.mixture.means[0, order])).double()
         kept = means[:count]
         if count > len(kept):
             kept = torch.cat((kept, self._sample(count - len(kept))))

@@ -64,7 +64,7 @@ class RegressorTask:
             mixture = model(batch.inputs.to(self._device, memory_format=torch.channels_last))
             numbers = batch.numbers.to(self._device)
             densities.append(mixture.log_density(numbers))
-            errors.append(self._errors_mm(mixture.best, numbers))
+            errors.append(self._errors_mm(mixture.mean, numbers))
         error, density = torch.cat(errors), torch.cat(densities)
         return {
             "score": float(error.median()),

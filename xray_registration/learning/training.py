@@ -102,8 +102,11 @@ def _initialise(model: nn.Module, init: Checkpoint) -> None:
         for name, tensor in init.tensors.items()
         if name in own and own[name].shape == tensor.shape
     }
-    if not fitting:
-        raise InputError(f"{init.path}: no tensor of it fits this network.")
+    if 2 * len(fitting) < len(own):
+        raise InputError(
+            f"{init.path}: only {len(fitting)} of {len(own)} tensors fit this network; its "
+            f"settings are {init.facts.get('network')}."
+        )
     if len(fitting) < len(own):
         _log.warning("%s: %d of %d tensors fit", init.path, len(fitting), len(own))
     model.load_state_dict({**own, **fitting})

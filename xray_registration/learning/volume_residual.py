@@ -33,7 +33,7 @@ class VolumeResidual(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, mu_per_mm: Tensor) -> Tensor:
-        """mu (D, H, W) with the residual added; air stays air, nothing becomes negative."""
+        """Mu (D, H, W) with the residual added; air stays air, nothing becomes negative."""
         x = mu_per_mm[None, None] / _MU_WATER
         change = self.last(self.layers(x))[0, 0] * _MU_WATER
         matter = (mu_per_mm > 0.05 * _MU_WATER).to(mu_per_mm.dtype)

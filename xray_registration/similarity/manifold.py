@@ -50,7 +50,7 @@ def exponential(features: Tensor, geometry: Geometry) -> Tensor:
 
 
 def residual(moving: Tensor, fixed: Tensor, geometry: Geometry) -> Tensor:
-    """r (..., c, H, W) of points; sum r^2 / 2 is `epsilon`."""
+    """R (..., c, H, W) of points; sum r^2 / 2 is `epsilon`."""
     if geometry in ("sphere", "euclidean"):
         return moving - fixed
     if geometry == "sphere_log":

@@ -65,9 +65,7 @@ class SphericalResidual(nn.Module):
     def targets(self, fixed: Tensor, masks: Tensor, single: bool = False) -> SphericalTarget:
         """Of several fixed pictures (B, H, W), one for each moving one (in training)."""
         usable = masks.to(fixed.dtype)
-        points = exponential(
-            self.fixed_encoder(_normalised(fixed, usable), usable), self.geometry
-        )
+        points = exponential(self.fixed_encoder(_normalised(fixed, usable), usable), self.geometry)
         weight = torch.stack([eroded(mask, self.reach_px) for mask in masks]).to(fixed.dtype)
         if single:
             return SphericalTarget(points[0], weight[0], usable[0])
