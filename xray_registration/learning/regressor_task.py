@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +28,8 @@ class RegressorTask:
     ) -> None:
         torch.manual_seed(config.seed)
         self.space = subjects[0].space
-        self.model: nn.Module = PoseNetwork(config.network, config.canonical.size)
-        self.model = self.model.to(memory_format=torch.channels_last)
+        network: Any = PoseNetwork(config.network, config.canonical.size)
+        self.model: nn.Module = network.to(memory_format=torch.channels_last)
         self._config = config
         self._device = torch.device(device)
         self._stream = RegressorStream(

@@ -98,8 +98,8 @@ class SphericalResidual(nn.Module):
         """
 
         def along(tangent: Tensor) -> tuple[Tensor, Tensor]:
-            value, change = torch.func.jvp(lambda x: self(x, target), (moving,), (tangent,))
-            return value, change
+            both = torch.func.jvp(lambda x: self(x, target), (moving,), (tangent,))
+            return both[0], both[1]
 
         values, changes = torch.func.vmap(along, in_dims=1, out_dims=(0, 1))(jacobian)
         return values[0], changes
