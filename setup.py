@@ -38,7 +38,8 @@ setup(
     package_data={
         NAME: [
             *("py.typed", "**/*.json", "**/*.yaml", "**/*.html", "**/*.css", "**/*.js"),
-            "**/*.cpp", "**/*.safetensors",  # trained weights
+            "**/*.cpp",
+            "**/*.safetensors",  # trained weights
         ]
     },
     data_files=shared_files(),

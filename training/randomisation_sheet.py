@@ -46,9 +46,7 @@ def sheet(stream: RegressorStream, rows: int) -> np.ndarray:
             pictures.append(torch.cat([x for part in parts for x in (part, gap)], 1))
         number += 1
     line = torch.ones(_GAP, 2 * pictures[0].shape[1])
-    made = [
-        x for n in range(rows) for x in (torch.cat(pictures[2 * n : 2 * n + 2], 1), line)
-    ]
+    made = [x for n in range(rows) for x in (torch.cat(pictures[2 * n : 2 * n + 2], 1), line)]
     return torch.cat(made).numpy()
 
 
