@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,8 @@ class NetworkStart:
 
         path = None if checkpoint is None else Path(checkpoint)
         self._regressor = RegressorStart.for_ct(ct, path)
+        if self._regressor.is_agnostic:
+            print(f"{self._regressor.path}: not trained for this CT (agnostic)", file=sys.stderr)
 
     def poses(self, views: Sequence[View]) -> NDArray[np.float64]:
         """See `Start`."""

@@ -13,6 +13,7 @@ from xray_registration.optional import require
 
 _log = logging.getLogger(__name__)
 _LOG_EVERY = 20
+_SAY_EVERY_S = 60.0  # where there is no terminal to draw a bar on
 
 
 class Reporter:
@@ -53,6 +54,7 @@ class Console(Reporter):
         self._task = self._bar.add_task("training", total=1.0, text="")
         self._batch_size = batch_size
         self._smooth: float | None = None
+        self._said_s = 0.0
         self._writer: Any = None
         if folder is not None:
             try:
@@ -81,6 +83,10 @@ class Console(Reporter):
         rate = step * self._batch_size / max(seconds, 1e-9)
         text = f"step {step}  loss {self._smooth:.3f}  {rate:.0f} pictures/s"
         self._bar.update(self._task, completed=min(share, 1.0), text=text)
+        if not self._bar.console.is_terminal and seconds - self._said_s >= _SAY_EVERY_S:
+            self._said_s = seconds
+            left_min = seconds * (1.0 - share) / max(share, 1e-6) / 60.0
+            self._bar.console.print(f"{text}  {left_min:.0f} min left", highlight=False)
         if self._writer is not None and step % _LOG_EVERY == 0:
             self._writer.add_scalar("training/loss", self._smooth, step)
             self._writer.add_scalar("training/pictures_per_second", rate, step)
