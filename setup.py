@@ -36,7 +36,11 @@ setup(
     # Named, so that test/, training/ and benchmarks/ are not installed.
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={
-        NAME: ["py.typed", "**/*.json", "**/*.yaml", "**/*.html", "**/*.css", "**/*.js", "**/*.cpp"]
+        NAME: [
+            *("py.typed", "**/*.json", "**/*.yaml", "**/*.html", "**/*.css", "**/*.js"),
+            "**/*.cpp",
+            "**/*.safetensors",  # trained weights
+        ]
     },
     data_files=shared_files(),
     python_requires=">=3.10",
@@ -44,13 +48,13 @@ setup(
     install_requires=["setuptools"],
     extras_require={
         "imaging": ["SimpleITK", "pydicom", "tifffile"],
-        "carm": ["pytransform3d"],
         "fast": ["numba"],
         "diffdrr": ["diffdrr", "torchio", "nibabel", "roma"],
         "bags": ["rosbags", "mcap"],
         "report": ["rich", "matplotlib"],
         "evaluation": ["cma", "h5py"],
         "cohort": ["distributed"],
+        "learning": ["safetensors", "rich", "tensorboard"],
         # colcon test runs pytest when an extra of this name asks for it.
         "test": ["pytest"],
     },

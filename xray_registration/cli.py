@@ -1,4 +1,4 @@
-"""xray-registration demo | view | register | evaluate | simulate | info | check-geometry.
+"""xray-registration demo | view | register | train | evaluate | simulate | info | check-geometry.
 
 Exit codes: 0 done (register: accepted), 2 bad input or arguments, 3 the registration was rejected,
 1 anything else that went wrong, 130 interrupted.
@@ -20,6 +20,7 @@ from xray_registration.commands import (
     info,
     register,
     simulate,
+    train,
     view,
 )
 from xray_registration.errors import InputError, XrayRegistrationError
@@ -42,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
         "-v", "--verbose", action="store_true", help="log what the library does, to stderr"
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for command in (demo, view, register, simulate, info, check_geometry, evaluate):
+    for command in (demo, view, register, simulate, train, info, check_geometry, evaluate):
         command.add_parser(verbs)
     return parser
 

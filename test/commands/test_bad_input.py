@@ -139,10 +139,15 @@ def test_missing_pose_file_and_binary_camera_file(refused: Any, tmp_path: Path) 
     assert "not UTF-8" in refused(camera=str(binary))
 
 
-def test_no_initial_pose(refused: Any) -> None:
+def test_no_initial_pose_and_no_weights_for_this_ct(refused: Any, tmp_path: Path) -> None:
     message = refused(initial_pose=None)
-    assert "--initial-pose is missing" in message
-    assert "rig_from_ct" in message
+    assert "carries no start-pose weights for this CT" in message
+    assert "xray-registration train" in message
+    weights = tmp_path / "regressor.json"
+    assert f"{weights}: cannot be read" in refused(initial_pose=None, checkpoint=str(weights))
+    weights.write_text("{")
+    assert f"{weights}: damaged" in refused(initial_pose=None, checkpoint=str(weights))
+    assert "expected one of them" in refused(checkpoint=str(weights))
 
 
 def test_mirrored_pose(cli_scene: Any, refused: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""xray-registration register: images + CT + a start pose -> RESULT.json and overlays."""
+"""xray-registration register: images + CT (+ a start pose) -> RESULT.json and overlays."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from xray_registration.commands.register_start import Start
     from xray_registration.geometry.camera import Camera
     from xray_registration.imaging.radiograph import Kind, Polarity, Radiograph
     from xray_registration.registration import (
@@ -40,7 +41,8 @@ KINDS = ("intensity", "attenuation", "display")
 
 _DESCRIPTION = """\
 Register one or more X-ray images of one patient, taken with known cameras, to the CT: find the one
-pose rig_from_ct that explains them all, starting from a pose that is roughly right.
+pose rig_from_ct that explains them all, starting from a pose that is roughly right, or from what a
+network that was trained for this CT (xray-registration train) sees in the images.
 """
 _EPILOG = """\
 CAM.json     {"width", "height", "K": 3x3 in pixels (centres at integers), "sdd_mm",
@@ -106,7 +108,17 @@ def add_parser(verbs: Any) -> None:
         action="store_true",
         help="the images are mirrored (as DICOM XA is shown): mirror images and cameras back first",
     )
-    parser.add_argument("--initial-pose", metavar="POSE.json", help="start pose (required)")
+    parser.add_argument(
+        "--initial-pose",
+        metavar="POSE.json",
+        help="start pose; without it, a network proposes starts",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="NAME.json",
+        help="weights that propose starts, from xray-registration train (default: those that come "
+        "with the package for this CT)",
+    )
     parser.add_argument("--out", required=True, metavar="RESULT.json", help="result to write")
     parser.add_argument(
         "--overlay", metavar="DIR", help="write pictures of the X-rays with the CT's edges to DIR"
@@ -165,24 +177,23 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: any unusable input.
     """
+    from xray_registration.commands.register_start import GivenStart, NetworkStart
     from xray_registration.geometry.frames import lps_from_ct_axes
-    from xray_registration.geometry.json_files import read_pose
     from xray_registration.registration import Registrar
 
     out = Path(arguments.out)
     check_folder_of(out, "--out")
-    if arguments.initial_pose is None:
-        raise InputError(
-            "--initial-pose is missing: a start pose is required. Expected a POSE.json "
-            '{"rig_from_ct": 4x4 mm, "ct_axes": "lps"|"ras"} within about 20 mm and 10 degrees.'
-        )
+    if arguments.initial_pose is not None and arguments.checkpoint is not None:
+        raise InputError("--initial-pose and --checkpoint: expected one of them.")
     if arguments.overlay is not None:
         make_folder(Path(arguments.overlay), "--overlay")
     config = _config(arguments.config)
-    start, ct_axes = read_pose(arguments.initial_pose)
+    given = None if arguments.initial_pose is None else GivenStart(arguments.initial_pose)
     shots = _shots(arguments)
     readings = {polarity: _views(shots, polarity) for polarity in _polarities(shots)}
     ct, labels = load_patient(arguments)
+    start = given or NetworkStart(ct, arguments.checkpoint)
+    ct_axes, config = start.ct_axes, start.adapted(config)
     isocentre = arguments.isocentre
     if isocentre is not None:
         isocentre = lps_from_ct_axes(ct_axes)[:3, :3] @ isocentre
@@ -191,12 +202,14 @@ def run(arguments: argparse.Namespace) -> int:
     began = time.perf_counter()
     polarity = _polarity_that_fits(registrar, readings, start)
     views = readings[polarity]
-    result = registrar.register(views, start)
+    starts = start.poses(views)
+    result = registrar.register(views, starts)
     result = replace(
         result,
         seconds=time.perf_counter() - began,
         extra={
-            "rig_from_ct_start": _in_axes(start, ct_axes),
+            "rig_from_ct_start": _in_axes(starts[0], ct_axes),
+            **start.record(),
             "views": [
                 _view_record(shot, view, used, similarity)
                 for shot, view, used, similarity in zip(
@@ -213,7 +226,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     result.write_json(out, ct_axes, ct)
     if arguments.overlay is not None:
-        _write_overlays(Path(arguments.overlay), shots, views, registrar, start, result)
+        _write_overlays(Path(arguments.overlay), shots, views, registrar, starts[0], result)
     _say(result, out)
     return ACCEPTED if result.accepted else REJECTED
 
@@ -282,7 +295,7 @@ def _polarities(shots: list[Shot]) -> list[Polarity | None]:
 def _polarity_that_fits(
     registrar: Registrar,
     readings: dict[Polarity | None, list[View]],
-    start: NDArray[np.float64],
+    start: Start,
 ) -> Polarity | None:
     """Of two readings of the images the one that the CT explains better, by a quick registration.
 
@@ -292,7 +305,12 @@ def _polarity_that_fits(
         return next(iter(readings))
     quick = copy.copy(registrar)  # shares the volumes
     quick.config = replace(registrar.config, spread=replace(registrar.config.spread, count=0))
-    return max(readings, key=lambda polarity: quick.register(readings[polarity], start).similarity)
+
+    def similarity(polarity: Polarity | None) -> float:
+        views = readings[polarity]
+        return quick.register(views, start.poses(views)).similarity
+
+    return max(readings, key=similarity)
 
 
 def _used_polarities(shots: list[Shot], tried: Polarity | None) -> list[Polarity]:

@@ -1,0 +1,76 @@
+"""xray-registration train: from a CT file to weights that register takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+_TINY = {
+    "batch_size": 4,
+    "spacing_mm": 8.0,
+    "validate_every": 2,
+    "held_out_batches": 1,
+    "canonical": {"size": 32},
+    "network": {"width": 8, "blocks": [1, 1, 1, 1], "hypotheses": 2, "hidden": 16},
+    "variants": {"count": 1},
+    "optimiser": {"bf16": False},
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    """A training of a second."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(_TINY))
+    return str(path)
+
+
+def test_train_then_register_without_a_start_pose(
+    cli_scene: Any, main: Any, config: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "weights"
+    arguments = ["train", str(cli_scene.ct), "--out", str(out), "--config", config, "--steps", "2"]
+    labels = ["--label-map", str(cli_scene.labels), "--aim", "vertebrae_T7,vertebrae_T8"]
+    code, said = main([*arguments, *labels])
+    assert code == 0, said
+    assert "median_mm" in said
+    checkpoint = out / "regressor.json"
+    facts = json.loads(checkpoint.read_text())
+    assert facts["ct_file"] == "ct.nii"
+    assert facts["pictures"] == 8
+    assert (out / facts["weights"]).is_file()
+
+    result = tmp_path / "result.json"
+    level = {"pixel_mm": 8.0, "spacing_mm": 8.0, "max_iterations": 2}
+    quick = tmp_path / "quick.yaml"
+    quick.write_text(yaml.safe_dump({"levels": [level]}))
+    options = {"initial_pose": None, "checkpoint": str(checkpoint), "config": str(quick)}
+    code, said = main(cli_scene.register_arguments(result, **options))
+    # two steps teach nothing: it must end in an honest answer, whichever
+    assert code in (0, 3), said
+    written = json.loads(result.read_text())
+    assert written["start_weights"]["sha256"] == facts["weights_sha256"]
+    assert len(written["rig_from_ct_start"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--aim", "vertebrae_T7"], "give --label-map"),
+        (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["--init", "/nowhere/regressor.json"], "/nowhere/regressor.json: cannot be read"),
+        (["--agnostic"], "expects a folder of CT files"),
+        (["--minutes", "0"], "minutes"),
+    ],
+)
+def test_bad_options(
+    cli_scene: Any, main: Any, tmp_path: Path, more: list[str], words: str
+) -> None:
+    code, said = main(["train", str(cli_scene.ct), "--out", str(tmp_path / "o"), *more])
+    assert code == 2
+    assert words in said
+    assert "Traceback" not in said

@@ -1,0 +1,158 @@
+"""Losses: what they are at the truth, and that their gradients reach the networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from xray_registration.errors import InputError
+from xray_registration.geometry import Camera, se3
+from xray_registration.imaging.volume import CTVolume
+from xray_registration.learning.losses import (
+    gradient_matching_loss,
+    image_term,
+    lm_step_loss,
+    pose_distance,
+    regressor_loss,
+)
+from xray_registration.learning.network import Mixture
+from xray_registration.learning.pose_space import PoseSpace
+from xray_registration.learning.volume_residual import VolumeResidual
+from xray_registration.rendering import AttenuationVolume, JosephProjector
+from xray_registration.similarity.encoder import EncoderConfig
+from xray_registration.similarity.spherical import SphericalResidual
+
+CAMERA = Camera.from_detector(32, 32, 298 / 32, 1020.0)
+SPACE = PoseSpace((10.0, -20.0, 30.0))
+SMALL = EncoderConfig(channels=3, width=8, layers=1, heads=2)
+
+
+@pytest.fixture(scope="module")
+def projector(phantom: CTVolume) -> JosephProjector:
+    return JosephProjector(
+        AttenuationVolume.from_ct(phantom, spacing_mm=10.0), SPACE.isocentre_lps_mm, "torch"
+    )
+
+
+@pytest.fixture(scope="module")
+def truth() -> Tensor:
+    return SPACE.sample(np.random.default_rng(5), 2)
+
+
+def _beside(truth: Tensor, mm: float, deg: float) -> Tensor:
+    xi = torch.randn(len(truth), 6, dtype=torch.float64)
+    xi = xi * torch.tensor([mm] * 3 + [np.radians(deg)] * 3, dtype=torch.float64)
+    return se3.left_increment(truth, xi, SPACE.centre)
+
+
+def test_regressor_loss_prefers_the_truth_and_trains_depth(truth: Tensor) -> None:
+    numbers = SPACE.encode(truth).float()
+    logits = torch.zeros(2, 2)
+    scales = torch.zeros(2, 2, 6)
+    off = torch.zeros(2, 2, 6)
+    off[..., 2] = 1.0
+    means = (numbers[:, None] + off).requires_grad_()
+    wrong = Mixture(logits, means, scales)
+    right = Mixture(logits, numbers[:, None].expand(-1, 2, -1), scales)
+    assert regressor_loss(right, numbers, SPACE, 4.0) < regressor_loss(wrong, numbers, SPACE, 4.0)
+    plain, weighted = (
+        torch.autograd.grad(regressor_loss(wrong, numbers, SPACE, w), means)[0] for w in (0.0, 4.0)
+    )
+    assert weighted[..., 2].abs().min() > 3 * plain[..., 2].abs().min()
+
+
+def test_image_term(projector: JosephProjector, truth: Tensor) -> None:
+    with torch.no_grad():
+        fixed = projector.image(truth, CAMERA)
+    assert image_term(projector, truth, CAMERA, 3 * fixed + 1).abs().max() < 1e-5
+    xi = torch.tensor([[8.0, 0, 0, 0, 0, 0]] * 2, dtype=torch.float64, requires_grad=True)
+    value = image_term(projector, se3.left_increment(truth, xi, SPACE.centre), CAMERA, fixed)
+    (gradient,) = torch.autograd.grad(value.sum(), xi)
+    assert (value > 0).all()
+    assert (gradient[:, 0] > 0).all()  # further away is worse
+
+
+@pytest.mark.parametrize("unit", [True, False])
+@pytest.mark.parametrize("metric", ["se3", "so4"])
+def test_gradient_matching_reaches_both_encoders(
+    projector: JosephProjector, truth: Tensor, unit: bool, metric: str
+) -> None:
+    network = SphericalResidual(SMALL)
+    with torch.no_grad():
+        fixed = projector.image(truth, CAMERA)
+    target = network.targets(fixed, torch.ones_like(fixed, dtype=torch.bool))
+    loss = gradient_matching_loss(
+        lambda moving: network.epsilon(moving, target),
+        projector, CAMERA, _beside(truth, 10.0, 5.0), truth, metric, unit,
+    )  # fmt: skip
+    assert loss.shape == (2,)
+    assert (loss >= 0).all()
+    if unit:
+        assert (loss <= 4).all()
+    loss.sum().backward()
+    _has_gradient(network)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_lm_step_loss_reaches_both_encoders(
+    projector: JosephProjector, truth: Tensor, steps: int
+) -> None:
+    network = SphericalResidual(SMALL)
+    with torch.no_grad():
+        fixed = projector.image(truth, CAMERA)
+    target = network.targets(fixed, torch.ones_like(fixed, dtype=torch.bool))
+
+    def residual(image: Tensor, jacobian: Tensor) -> tuple[Tensor, Tensor]:
+        r, change = network.with_jacobian(image, jacobian, target)
+        return r.flatten(1), change.flatten(2)
+
+    loss = lm_step_loss(residual, projector, CAMERA, _beside(truth, 5.0, 3.0), truth, steps)
+    loss.sum().backward()
+    _has_gradient(network)
+    with pytest.raises(InputError, match="steps"):
+        lm_step_loss(residual, projector, CAMERA, truth, truth, 0)
+
+
+def test_lm_steps_on_the_plain_difference_approach_the_truth(
+    projector: JosephProjector, truth: Tensor
+) -> None:
+    """With a residual that needs no learning the loss falls from step to step."""
+    with torch.no_grad():
+        fixed = projector.image(truth, CAMERA)
+    start = _beside(truth, 3.0, 1.5)
+    distances = [pose_distance(start, truth, SPACE.centre).mean()]
+    for steps in (1, 3):
+        reached = lm_step_loss(
+            lambda image, jacobian: ((image - fixed).flatten(1), jacobian.flatten(2)),
+            projector, CAMERA, start, truth, steps,
+        )  # fmt: skip
+        distances.append(reached.mean())
+    assert distances[0] > distances[1] > distances[2]
+
+
+def test_the_volumes_residual_starts_at_nothing_and_learns_through_the_projector(
+    phantom: CTVolume, truth: Tensor
+) -> None:
+    volume = AttenuationVolume.from_ct(phantom, spacing_mm=10.0)
+    psi = VolumeResidual(4)
+    changed = psi.applied(volume)
+    torch.testing.assert_close(changed.mu_per_mm, volume.mu_per_mm)
+    image = JosephProjector(changed, SPACE.isocentre_lps_mm).image(truth, CAMERA)
+    image.square().mean().backward()
+    assert psi.last.weight.grad is not None
+    assert psi.last.weight.grad.abs().max() > 0
+    air = replace(volume, mu_per_mm=torch.zeros_like(volume.mu_per_mm))
+    nn.init.normal_(psi.last.weight)
+    assert psi.applied(air).mu_per_mm.abs().max() == 0
+    assert (psi.applied(volume).mu_per_mm >= 0).all()
+
+
+def _has_gradient(network: nn.Module) -> None:
+    for encoder in ("moving_encoder", "fixed_encoder"):
+        gradients = [p.grad for p in getattr(network, encoder).parameters() if p.grad is not None]
+        assert all(g.isfinite().all() for g in gradients)
+        assert sum(float(g.abs().sum()) for g in gradients) > 0

@@ -1,0 +1,106 @@
+"""The mixture, its hypotheses, and the stream that trains it."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import closing
+
+import numpy as np
+import pytest
+import torch
+
+from xray_registration.errors import InputError
+from xray_registration.imaging.volume import CTVolume
+from xray_registration.learning.config import TrainingConfig
+from xray_registration.learning.network import Mixture, NetworkConfig, PoseNetwork
+from xray_registration.learning.patients import Patients
+from xray_registration.learning.pose_space import PoseSpace
+from xray_registration.learning.regressor import PoseDistribution
+from xray_registration.learning.stream import RegressorStream, Subject
+
+SPACE = PoseSpace((10.0, -20.0, 30.0))
+
+
+def _distribution(scale: float = -1.0) -> PoseDistribution:
+    means = torch.zeros(1, 3, 6)
+    means[0, :, 4] = torch.tensor([-0.8, 0.0, 0.9])
+    mixture = Mixture(torch.tensor([[0.0, -3.0, 1.0]]), means, torch.full((1, 3, 6), scale))
+    turn = torch.eye(3, dtype=torch.float64)
+    return PoseDistribution(mixture, SPACE, turn)
+
+
+def test_hypotheses_are_rigid_ordered_and_cover_the_modes() -> None:
+    distribution = _distribution()
+    poses, weights = distribution.hypotheses(24)
+    assert poses.shape == (24, 4, 4)
+    torch.testing.assert_close(
+        poses[:, :3, :3] @ poses[:, :3, :3].mT, torch.eye(3).double().expand(24, 3, 3)
+    )
+    assert float(weights.sum()) == pytest.approx(1.0)
+    assert (weights.diff() <= 0).all()
+    fifth = SPACE.encode(poses)[:, 4]
+    assert (fifth < -0.4).sum() >= 3
+    assert (fifth > 0.5).sum() >= 6
+    again, _ = distribution.hypotheses(24)
+    assert torch.equal(poses, again)
+    one, weight = distribution.hypotheses(1)
+    assert one.shape == (1, 4, 4)
+    assert float(weight) == 1.0
+    with pytest.raises(InputError, match="count"):
+        distribution.hypotheses(0)
+
+
+def test_a_wide_distribution_stays_before_the_source() -> None:
+    poses, _ = _distribution(2.0).hypotheses(64)
+    depth = (poses[:, 2, :3] @ SPACE.centre) + poses[:, 2, 3]
+    assert float(depth.min()) > 500.0
+    assert poses.isfinite().all()
+
+
+def test_density_is_a_density() -> None:
+    """Of one number, the others held: integrates to the product of the others' peaks."""
+    mixture = Mixture(torch.zeros(1, 1), torch.zeros(1, 1, 6), torch.zeros(1, 1, 6))
+    x = torch.linspace(-20, 20, 4001)
+    numbers = torch.zeros(len(x), 6)
+    numbers[:, 3] = x
+    many = Mixture(*(t.expand(len(x), *t.shape[1:]) for t in vars(mixture).values()))
+    # `log_density` leaves out the constant log 2 of each number
+    integral = torch.trapezoid(many.log_density(numbers).exp(), x)
+    assert float(integral) == pytest.approx(2.0, rel=1e-3)
+
+
+def test_network_shapes_and_floor() -> None:
+    network = PoseNetwork(NetworkConfig(8, (1, 1, 1, 1), 4, 16), 64)
+    mixture = network(torch.randn(3, 3, 64, 64))
+    assert mixture.means.shape == mixture.log_scales.shape == (3, 4, 6)
+    assert mixture.mean.shape == (3, 6)
+    assert mixture.log_scales.min() >= -1.6
+    with pytest.raises(InputError, match="four stages"):
+        NetworkConfig(blocks=(1, 2))
+
+
+def test_batches_are_functions_of_their_number(
+    phantom: CTVolume, isocentre: np.ndarray, tiny: TrainingConfig
+) -> None:
+    patients = Patients(phantom, isocentre, tiny.variants, 10.0, 0)
+    subject = Subject(patients.volumes, PoseSpace(tuple(isocentre)))
+    stream = RegressorStream([subject], tiny.canonical, tiny.randomisation, 4, 7)
+    with closing(stream.ahead(1, 2)) as batches:
+        ahead = list(itertools.islice(batches, 2))
+    for batch, number in zip(ahead, (1, 3), strict=True):
+        again = stream.batch(number)
+        assert torch.equal(batch.inputs, again.inputs)
+        assert torch.equal(batch.numbers, again.numbers)
+    assert not torch.equal(stream.batch(0).numbers, stream.held_out(0).numbers)
+    assert ahead[0].inputs.shape == (4, 3, 32, 32)
+
+
+def test_an_error_of_the_producing_thread_reaches_the_caller(
+    phantom: CTVolume, isocentre: np.ndarray, tiny: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patients = Patients(phantom, isocentre, tiny.variants, 10.0, 0)
+    subject = Subject(patients.volumes, PoseSpace(tuple(isocentre)))
+    stream = RegressorStream([subject], tiny.canonical, tiny.randomisation, 4, 7)
+    monkeypatch.setattr(stream, "batch", lambda number: 1 / 0)
+    with closing(stream.ahead(0)) as batches, pytest.raises(ZeroDivisionError):
+        next(batches)

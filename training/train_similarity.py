@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Train the learned similarity for one CT (experimental: see docs/learning.md).
+
+python training/train_similarity.py example --out DIR --minutes 10 --isocentre 2.6 86.9 -175.1
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from xray_registration.errors import XrayRegistrationError
+from xray_registration.imaging.example import example_ct_path
+from xray_registration.imaging.volume import load_ct
+from xray_registration.learning.checkpoint import save_checkpoint
+from xray_registration.learning.config import OptimiserConfig, TrainingConfig
+from xray_registration.learning.patients import Patients
+from xray_registration.learning.pose_space import PoseSpace
+from xray_registration.learning.reporting import Console
+from xray_registration.learning.similarity_task import (
+    LOSSES,
+    SimilarityConfig,
+    SimilarityTask,
+    similarity_facts,
+)
+from xray_registration.learning.stream import Subject
+from xray_registration.learning.trainer import Schedule, Trainer
+from xray_registration.similarity.manifold import GEOMETRIES
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("ct", help="a CT file, or 'example'")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--isocentre", type=float, nargs=3, metavar=("X", "Y", "Z"))
+    parser.add_argument("--geometry", choices=GEOMETRIES, default="sphere")
+    parser.add_argument("--metric", choices=("se3", "so4", "so4_chordal"), default="so4")
+    parser.add_argument("--loss", choices=LOSSES, default="gradient")
+    parser.add_argument("--volume-residual", action="store_true", help="train Psi as well (slow)")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--spacing-mm", type=float, default=5.0)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    try:
+        return train(parser.parse_args())
+    except XrayRegistrationError as error:
+        print(f"train_similarity: {error}", file=sys.stderr)
+        return 2
+
+
+def train(arguments: argparse.Namespace) -> int:
+    ct = load_ct(example_ct_path() if arguments.ct == "example" else arguments.ct)
+    general, seed = TrainingConfig(), arguments.seed
+    x, y, z = (float(v) for v in arguments.isocentre or ct.bone_box_lps().mean(0))
+    patients = Patients(ct, np.array([x, y, z]), general.variants, arguments.spacing_mm, seed)
+    subject = Subject(patients.volumes, PoseSpace((x, y, z), **asdict(general.pose)))
+    config = SimilarityConfig(
+        arguments.geometry,
+        arguments.metric,
+        arguments.loss,
+        arguments.volume_residual,
+        size=arguments.size,
+    )
+    task = SimilarityTask(subject, config, general.randomisation, arguments.batch_size, seed)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    identity = {"ct": ct.sha256, "seed": seed, **similarity_facts(config)}
+    schedule = Schedule(arguments.minutes, arguments.steps, 200, 0, 60.0)
+    optimiser = OptimiserConfig(learning_rate=1e-3, average=0.99, bf16=False)
+    with Console(arguments.out / "log", arguments.batch_size) as reporter:
+        trained = Trainer(
+            task, optimiser, schedule, arguments.out, identity, reporter=reporter
+        ).run()
+    facts = {
+        **similarity_facts(config),
+        "ct_sha256": ct.sha256,
+        "validation": trained.figures,
+        "steps": trained.steps,
+        "minutes": trained.seconds / 60,
+    }
+    save_checkpoint(arguments.out / "similarity.json", trained.weights, facts)
+    print(f"checkpoint: {arguments.out / 'similarity.json'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""How the networks are made: regressor, domain randomisation, losses, training, checkpoints."""

@@ -1,0 +1,83 @@
+"""What a trainer needs to train a pose regressor."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xray_registration.geometry import transform_points
+from xray_registration.learning.config import TrainingConfig
+from xray_registration.learning.losses import regressor_loss
+from xray_registration.learning.network import PoseNetwork
+from xray_registration.learning.stream import Batch, RegressorStream, Subject
+
+_BOX_MM = (25.0, 25.0, 45.0)  # half edges of the box whose corners errors are measured at
+
+
+class RegressorTask:
+    """Network, stream, loss and figures."""
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        config: TrainingConfig,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self.space = subjects[0].space
+        network: Any = PoseNetwork(config.network, config.canonical.size)
+        self.model: nn.Module = network.to(memory_format=torch.channels_last)
+        self._config = config
+        self._device = torch.device(device)
+        self._stream = RegressorStream(
+            subjects,
+            config.canonical,
+            config.randomisation,
+            config.batch_size,
+            config.seed,
+            config.mild_batches,
+        )
+        self._held_out: list[Batch] = []
+
+    def batches(self, first: int, step: int) -> Generator[Batch, None, None]:
+        """See `trainer.Task`."""
+        return self._stream.ahead(first, step)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """See `trainer.Task`."""
+        settings = self._config.optimiser
+        inputs = batch.inputs.to(self._device, memory_format=torch.channels_last)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=settings.bf16):
+            mixture = model(inputs)
+        numbers = batch.numbers.to(self._device)
+        return regressor_loss(mixture, numbers, self.space, settings.geodesic_weight)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Errors at the corners of a box about the isocentre, mm; the score is their median."""
+        if not self._held_out:
+            count = self._config.held_out_batches
+            self._held_out = [self._stream.held_out(n) for n in range(count)]
+        errors, densities = [], []
+        for batch in self._held_out:
+            mixture = model(batch.inputs.to(self._device, memory_format=torch.channels_last))
+            numbers = batch.numbers.to(self._device)
+            densities.append(mixture.log_density(numbers))
+            errors.append(self._errors_mm(mixture.mean, numbers))
+        error, density = torch.cat(errors), torch.cat(densities)
+        return {
+            "score": float(error.median()),
+            "median_mm": float(error.median()),
+            "within_20_mm_percent": 100.0 * float((error < 20.0).double().mean()),
+            "within_40_mm_percent": 100.0 * float((error < 40.0).double().mean()),
+            "negative_log_likelihood": -float(density.mean()),
+        }
+
+    def _errors_mm(self, estimate: Tensor, truth: Tensor) -> Tensor:
+        steps = torch.tensor([[a, b, c] for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)])
+        points = steps.double() * torch.tensor(_BOX_MM, dtype=torch.float64) + self.space.centre
+        points = points.to(estimate.device)
+        there = [transform_points(self.space.decode(x.double()), points) for x in (estimate, truth)]
+        return (there[0] - there[1]).norm(dim=-1).mean(-1)

@@ -1,0 +1,135 @@
+"""Training batches, each a function of (seed, number) alone: nothing is stored, nothing drifts.
+
+A run that is resumed at step n therefore sees the very batches that an uninterrupted one sees, and
+processes of a distributed run take every n-th one.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xray_registration.learning.canonical import CanonicalCamera, network_input
+from xray_registration.learning.pose_space import PoseSpace
+from xray_registration.learning.randomisation import RandomisationConfig, randomised
+from xray_registration.rendering import AttenuationVolume, JosephProjector
+
+_TRAINING, _HELD_OUT = 0, 1
+_GROUP = 8  # images of one patient variant
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Attributes: inputs (B, 3, H, W); numbers (B, 6) of `PoseSpace.encode`, float32."""
+
+    inputs: Tensor
+    numbers: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A patient of the training: its variants, and the poses about its own isocentre."""
+
+    volumes: Sequence[AttenuationVolume]
+    space: PoseSpace
+
+
+class RegressorStream:
+    """Renders and disturbs pictures of one patient's variants, or of several patients'."""
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        canonical: CanonicalCamera,
+        randomisation: RandomisationConfig,
+        batch_size: int,
+        seed: int,
+        mild_batches: int = 0,
+    ) -> None:
+        """Prepare; the disturbances of the first ``mild_batches`` grow from a fifth to all."""
+        self._subjects = [
+            (s.space, [JosephProjector(v, s.space.isocentre_lps_mm) for v in s.volumes])
+            for s in subjects
+        ]
+        self._canonical = canonical
+        self._randomisation = randomisation
+        self.batch_size = batch_size
+        self._seed = seed
+        self._mild_batches = mild_batches
+
+    def batch(self, number: int) -> Batch:
+        """Training batch ``number``."""
+        return self._made(_TRAINING, number)
+
+    def held_out(self, number: int) -> Batch:
+        """Batch ``number`` of another stream, disturbed in the same ways."""
+        return self._made(_HELD_OUT, number)
+
+    def pictures(self, stream: int, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Line integrals, disturbed pictures, usable pixels (B, H, W), numbers (B, 6)."""
+        random = np.random.default_rng([self._seed, stream, number])
+        camera = self._canonical.camera
+        lines, numbers = [], []
+        for first in range(0, self.batch_size, _GROUP):
+            space, projectors = self._subjects[int(random.integers(len(self._subjects)))]
+            projector = projectors[int(random.integers(len(projectors)))]
+            poses = space.sample(random, min(_GROUP, self.batch_size - first))
+            lines.append(projector.image(poses, camera))
+            numbers.append(space.encode(poses).to(torch.float32))
+        px_per_mm = camera.fx / self._subjects[0][0].source_isocentre_mm
+        seed = (self._seed, stream, number)
+        undisturbed = torch.cat(lines)
+        config = self._randomisation
+        if stream == _TRAINING and number < self._mild_batches:
+            config = config.milder(0.2 + 0.8 * number / self._mild_batches)
+        images, usable = randomised(undisturbed, config, seed, px_per_mm)
+        return undisturbed, images, usable, torch.cat(numbers)
+
+    def _made(self, stream: int, number: int) -> Batch:
+        with torch.no_grad():
+            _, images, usable, numbers = self.pictures(stream, number)
+            return Batch(network_input(images, usable), numbers)
+
+    def ahead(self, first: int, step: int = 1, depth: int = 3) -> Generator[Batch, None, None]:
+        """Batches first, first + step, ... made by one other thread while the caller computes.
+
+        Close the iterator (or drop it) to end the thread.
+        """
+        made: queue.Queue[Batch | BaseException] = queue.Queue(depth)
+        stop = threading.Event()
+
+        def work() -> None:
+            torch.set_num_threads(1)  # counts for this thread: the other core is the trainer's
+            number = first
+            while not stop.is_set():
+                try:
+                    item: Batch | BaseException = self.batch(number)
+                except BaseException as error:
+                    item = error
+                while not stop.is_set():
+                    try:
+                        made.put(item, timeout=0.2)
+                        break
+                    except queue.Full:
+                        continue
+                if isinstance(item, BaseException):
+                    return
+                number += step
+
+        thread = threading.Thread(target=work, name="training pictures", daemon=True)
+        thread.start()
+        try:
+            while True:
+                item = made.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stop.set()
+            thread.join()

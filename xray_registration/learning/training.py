@@ -1,0 +1,155 @@
+"""From a CT (or several) to a regressor's checkpoint in a folder: what the command line calls."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import xray_registration
+from xray_registration.errors import InputError
+from xray_registration.imaging.volume import CTVolume
+from xray_registration.learning.checkpoint import AGNOSTIC, Checkpoint, save_checkpoint
+from xray_registration.learning.config import TrainingConfig
+from xray_registration.learning.patients import Patients
+from xray_registration.learning.pose_space import PoseSpace
+from xray_registration.learning.processes import Processes
+from xray_registration.learning.regressor import KIND, facts_of
+from xray_registration.learning.regressor_task import RegressorTask
+from xray_registration.learning.reporting import Reporter
+from xray_registration.learning.stream import Subject
+from xray_registration.learning.trainer import Schedule, Trained, Trainer
+
+REGRESSOR_FILE = "regressor.json"
+
+_log = logging.getLogger(__name__)
+
+
+def train_regressor(
+    cts: Sequence[CTVolume],
+    isocentres_lps_mm: Sequence[NDArray[np.float64]],
+    config: TrainingConfig,
+    folder: Path,
+    init: Checkpoint | None = None,
+    processes: Processes | None = None,
+    reporter: Reporter | None = None,
+) -> Path:
+    """Train, and write ``regressor.json`` with its weights into ``folder``.
+
+    Args:
+        cts: one: a regressor of that patient. Several: an agnostic one, poses about each one's own
+            isocentre.
+        isocentres_lps_mm: (3,) of each CT.
+        config: how.
+        folder: of the checkpoint and of the state that an interrupted training goes on from.
+        init: weights to start from instead of random ones; what does not fit is left out.
+        processes, reporter: see `Trainer`.
+
+    Returns:
+        The checkpoint's path.
+
+    Raises:
+        InputError: no CT; a state of another training; nothing fits of ``init``.
+    """
+    if not cts or len(cts) != len(isocentres_lps_mm):
+        raise InputError(f"{len(cts)} CTs and {len(isocentres_lps_mm)} isocentres.")
+    processes = processes or Processes()
+    task = RegressorTask(_subjects(cts, isocentres_lps_mm, config), config, processes.device)
+    if init is not None:
+        _initialise(task.model, init)
+    identity = _identity(cts, config, init)
+    schedule = Schedule(
+        config.minutes, config.steps, config.validate_every, config.patience, config.save_every_s
+    )
+    trainer = Trainer(task, config.optimiser, schedule, folder, identity, processes, reporter)
+    began = time.process_time()
+    trained = trainer.run()
+    path = Path(folder) / REGRESSOR_FILE
+    if processes.is_first:
+        facts = _facts(cts, task, config, trained, processes, time.process_time() - began)
+        save_checkpoint(path, trained.weights, facts, half=True)
+    processes.wait()
+    return path
+
+
+def _subjects(
+    cts: Sequence[CTVolume],
+    isocentres_lps_mm: Sequence[NDArray[np.float64]],
+    config: TrainingConfig,
+) -> list[Subject]:
+    subjects = []
+    for number, (ct, isocentre) in enumerate(zip(cts, isocentres_lps_mm, strict=True)):
+        x, y, z = (float(v) for v in isocentre)
+        patients = Patients(
+            ct, np.array([x, y, z]), config.variants, config.spacing_mm, config.seed + number
+        )
+        subjects.append(Subject(patients.volumes, PoseSpace((x, y, z), **asdict(config.pose))))
+    return subjects
+
+
+def _initialise(model: nn.Module, init: Checkpoint) -> None:
+    own = model.state_dict()
+    fitting = {
+        name: tensor
+        for name, tensor in init.tensors.items()
+        if name in own and own[name].shape == tensor.shape
+    }
+    if 2 * len(fitting) < len(own):
+        raise InputError(
+            f"{init.path}: only {len(fitting)} of {len(own)} tensors fit this network; its "
+            f"settings are {init.facts.get('network')}."
+        )
+    if len(fitting) < len(own):
+        _log.warning("%s: %d of %d tensors fit", init.path, len(fitting), len(own))
+    model.load_state_dict({**own, **fitting})
+
+
+def _identity(
+    cts: Sequence[CTVolume], config: TrainingConfig, init: Checkpoint | None
+) -> dict[str, Any]:
+    """What a state must agree with to be resumed. How long to train may change."""
+    settings = config.to_dict()
+    for name in ("minutes", "steps", "save_every_s", "patience"):
+        del settings[name]
+    return {
+        "cts": [ct.sha256 for ct in cts],
+        "init": "" if init is None else str(init.facts.get("weights_sha256")),
+        **settings,
+    }
+
+
+def _facts(
+    cts: Sequence[CTVolume],
+    task: RegressorTask,
+    config: TrainingConfig,
+    trained: Trained,
+    processes: Processes,
+    cpu_seconds: float,
+) -> Mapping[str, Any]:
+    alone = len(cts) == 1
+    return {
+        "kind": KIND,
+        "ct_sha256": cts[0].sha256 if alone else AGNOSTIC,
+        "ct_file": Path(cts[0].path).name if alone else f"{len(cts)} CTs",
+        "ct_axes": "lps",
+        **facts_of(task.space, config.canonical, config.network),
+        "training": config.to_dict(),
+        "validation": {k: round(v, 3) for k, v in trained.figures.items() if k != "score"},
+        "steps": trained.steps,
+        "pictures": trained.steps * config.batch_size * processes.world,
+        "minutes": round(trained.seconds / 60, 2),
+        "core_seconds_of_this_run": round(cpu_seconds, 1),
+        "ended": trained.ended,
+        "versions": {
+            "xray_registration": xray_registration.__version__,
+            "torch": torch.__version__,
+        },
+    }
