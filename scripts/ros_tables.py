@@ -13,7 +13,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xray_registration.ros import registration_parameters, simulator_parameters
+from xray_registration.ros import (
+    joint_sweep,
+    registration_parameters,
+    simulator_parameters,
+    truth_monitor,
+)
 from xray_registration.ros.parameters import ParameterSpec, When
 from xray_registration.ros.view_settings import specs_of_views
 
@@ -22,6 +27,8 @@ TABLES: dict[str, Sequence[ParameterSpec]] = {
     "registration_node": registration_parameters.SPECS,
     "each view": specs_of_views(("VIEW",)),
     "carm_simulator": simulator_parameters.SPECS,
+    "joint_sweep": joint_sweep.SPECS,
+    "truth_monitor": truth_monitor.SPECS,
 }
 _FIXED = {When.LIVE: "", When.LOAD: "load", When.CONFIGURE: "configured", When.START: "start"}
 _TABLE = re.compile(r"(<!-- parameters: (?P<name>[^>]+?) -->\n).*?(?=\n\n|\n*\Z)", re.DOTALL)

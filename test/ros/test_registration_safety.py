@@ -124,7 +124,7 @@ def test_planned_level_and_guidance(
 
 def test_an_ambiguous_level_is_an_error(scene: Any, peer: Any, make_node: MakeNode) -> None:
     """Whether or not a level is planned; and nothing gets to /tf."""
-    make_node(gate__min_level_margin=0.5, gate__clear_similarity=1.0)
+    make_node(gate__min_level_margin=0.5, gate__clear_level_margin=1.0)
     peer.wait_for_subscribers()
     peer.send_initialpose(scene.start())
     values = peer.wait_for_report(peer.send_scene(scene))

@@ -86,8 +86,8 @@ class GateConfig:
         min_level_margin: by how much the similarity must fall when every vertebra is taken for its
             neighbour (with a label map that names vertebrae); else the level is ambiguous. 0 leaves
             the neighbours out.
-        clear_similarity: poses with at least this similarity are not compared with their
-            neighbours: one level off, none was seen with more than 0.85.
+        clear_level_margin: where the similarity of the coarsest level falls by as much, the
+            neighbours are not refined to be sure.
     """
 
     min_similarity: float = 0.85
@@ -97,7 +97,7 @@ class GateConfig:
     max_unsettled_mm: float = 0.3
     max_correction_mm: float = 80.0
     min_level_margin: float = 0.05
-    clear_similarity: float = 0.95
+    clear_level_margin: float = 0.3
 
     def __post_init__(self) -> None:
         # written so that NaN, with which every comparison of the gate would pass, is refused
@@ -106,7 +106,7 @@ class GateConfig:
             "min_similarity_several_views",
             "min_overlap",
             "min_level_margin",
-            "clear_similarity",
+            "clear_level_margin",
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected 0 to 1.")

@@ -118,8 +118,7 @@ class Registrar:
             certain = result.accepted and sure
             if spread.count and not certain:
                 result = self._second_attempt(list(views), starts, result)
-            clear = min(result.view_similarities) >= self.config.gate.clear_similarity
-            if result.accepted and self._level_shifts and not clear:
+            if result.accepted and self._level_shifts:
                 result = self._at_the_right_level(list(views), starts, result)
         result = replace(result, seconds=time.perf_counter() - began)
         _log.debug("registration: %s, %s", result.reason.value, result.reason_text)
@@ -154,11 +153,17 @@ class Registrar:
         """
         found = torch.from_numpy(result.rig_from_ct)
         moved = [found @ torch.from_numpy(shift.ct_from_ct) for shift in self._level_shifts]
-        prepared = self._levels[min(1, len(self._levels) - 1)]
         poses = torch.stack([found, *moved])
+        everyone = torch.arange(len(poses))
+        # blurred as it is, the coarsest level forgives that vertebrae are not quite equally high
+        coarsest = self._objective(self._levels[0], views, poses)
+        at_once = torch.nan_to_num(coarsest.correlations(poses, everyone).mean(1), nan=-2.0)
+        if float(at_once[0] - at_once[1:].max()) >= self.config.gate.clear_level_margin:
+            return result
+        prepared = self._levels[min(1, len(self._levels) - 1)]
         objective = self._objective(prepared, views, poses)
         minimum = self._minimum(objective, poses, prepared.level)
-        similarities = objective.correlations(minimum.poses, torch.arange(len(poses))).mean(1)
+        similarities = objective.correlations(minimum.poses, everyone).mean(1)
         gap = similarities[0] - torch.nan_to_num(similarities[1:], nan=-2.0)
         nearest = int(gap.argmin())
         iterations = result.iterations + int(minimum.iterations.sum())

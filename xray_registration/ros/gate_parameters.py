@@ -37,9 +37,10 @@ _GATE_LIMITS = (
         "a label map that names vertebrae); else the level is ambiguous. 0 = not looked at.",
     ),
     (
-        "clear_similarity",
+        "clear_level_margin",
         1.0,
-        "Similarity from which on a pose is not compared with its neighbours.",
+        "By how much the similarity must fall at the coarsest level for the neighbours not to be "
+        "looked at more closely.",
     ),
 )
 
