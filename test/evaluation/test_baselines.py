@@ -9,7 +9,14 @@ import torch
 from xray_registration.errors import InputError
 from xray_registration.evaluation import baselines
 from xray_registration.evaluation.baseline_similarity import MultiscaleGradientNcc
-from xray_registration.evaluation.methods import METHODS, Method, Outcome, make_method
+from xray_registration.evaluation.methods import (
+    BASELINES,
+    OURS,
+    OURS_NO_START,
+    Method,
+    Outcome,
+    make_method,
+)
 from xray_registration.evaluation.metrics import mtre_mm
 from xray_registration.geometry import Camera
 from xray_registration.imaging.radiograph import make_radiograph
@@ -118,9 +125,11 @@ def test_baseline_goes_to_the_true_pose(name: str, phantom_ct: CTVolume, view: V
 
 
 def test_methods_by_name(phantom_ct: CTVolume) -> None:
-    for name in METHODS:
+    for name in (OURS, *BASELINES):
         method = make_method(name, phantom_ct, None)
         assert method.name == name
         assert method.settings()
+    with pytest.raises(InputError, match="no start-pose weights for this CT"):
+        make_method(OURS_NO_START, phantom_ct, None)
     with pytest.raises(InputError, match="'simplex'"):
         make_method("simplex", phantom_ct, None)

@@ -1,15 +1,13 @@
-"""docs/ros.md and the YAML files say of the simulation's parameters what the code says."""
+"""The YAML files of the simulation say what the code says; docs/ros.md: test_interface_docs."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from xray_registration.ros import joint_sweep, simulator_parameters, truth_monitor
-from xray_registration.ros.parameters import ParameterSpec
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NODES = {
@@ -17,25 +15,6 @@ NODES = {
     "joint_sweep": joint_sweep.SPECS,
     "truth_monitor": truth_monitor.SPECS,
 }
-
-
-def default_text(spec: ParameterSpec) -> str:
-    if spec.default == ():
-        return "–"
-    value = list(spec.default) if isinstance(spec.default, tuple) else spec.default
-    return f"`{json.dumps(value)}`"
-
-
-@pytest.mark.parametrize("node", NODES)
-def test_every_parameter_has_its_row(node: str) -> None:
-    text = (REPOSITORY / "docs" / "ros.md").read_text(encoding="utf-8")
-    section = text.partition(f"### Parameters of {node}\n")[2].partition("\n#")[0]
-    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| `")]
-    specs = NODES[node]
-    assert [row[0].strip("|` ") for row in rows] == [spec.name for spec in specs]
-    for row, spec in zip(rows, specs, strict=True):
-        assert row[1] == default_text(spec)
-        assert row[3].startswith(spec.description)
 
 
 @pytest.mark.parametrize(

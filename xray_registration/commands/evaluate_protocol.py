@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method",
         action="append",
         metavar="METHOD",
-        help="instead: ours, adam, powell, cma-es; repeat",
+        help="instead: ours, ours-no-start (its starts are the regressor's), adam, powell, cma-es; "
+        "repeat",
     )
     group.add_argument("--config", metavar="YAML", help="configuration of the registration")
     group.add_argument("--device", default="cpu", metavar="DEVICE", help="of ours; default: cpu")
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _options(arguments: argparse.Namespace) -> RunOptions:
     from xray_registration.evaluation.environment import available_cores
-    from xray_registration.evaluation.methods import METHODS, OURS
+    from xray_registration.evaluation.methods import BASELINES, OURS
     from xray_registration.evaluation.runner import RunOptions
     from xray_registration.registration import RegistrationConfig
 
@@ -85,7 +86,7 @@ def _options(arguments: argparse.Namespace) -> RunOptions:
     if arguments.config is not None:
         data = read_yaml_mapping(Path(arguments.config))
         config = RegistrationConfig.from_dict(data, source=arguments.config)
-    methods = tuple(arguments.method or (METHODS if arguments.baselines else (OURS,)))
+    methods = tuple(arguments.method or ((OURS, *BASELINES) if arguments.baselines else (OURS,)))
     return RunOptions(
         quick=arguments.quick,
         methods=tuple(dict.fromkeys(methods)),

@@ -14,7 +14,8 @@ PICTURE_CODE = (
     "evaluation/scene.py",
 )  # fmt: skip
 METHOD_CODE = (
-    "geometry", "imaging", "rendering", "similarity", "registration", "evaluation/methods.py",
+    "geometry", "imaging", "rendering", "similarity", "registration", "learning",
+    "evaluation/methods.py",
     "evaluation/baselines.py", "evaluation/baseline_similarity.py",
 )  # fmt: skip
 
@@ -31,7 +32,7 @@ def code_fingerprint(parts: tuple[str, ...]) -> str:
         path = root / part
         files = [path] if path.is_file() else sorted(path.rglob("*"))
         for file in files:
-            if file.suffix in (".py", ".cpp") and file.is_file():
+            if file.suffix in (".py", ".cpp", ".json") and file.is_file():
                 digest.update(file.relative_to(root).as_posix().encode())
                 digest.update(_essence(file))
     return digest.hexdigest()[:16]

@@ -14,10 +14,14 @@ from xray_registration.errors import InputError
 from xray_registration.imaging.labels import LabelMap
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.registration import Registrar, RegistrationConfig, View
+from xray_registration.registration.regressor_start import RegressorStart
 
 OURS = "ours"
 BASELINES = ("adam", "powell", "cma-es")
-METHODS = (OURS, *BASELINES)
+#: Ours, with the start poses of the regressor that belongs to the CT: the case's start is not used.
+OURS_NO_START = "ours-no-start"
+REGISTRARS = (OURS, OURS_NO_START)
+METHODS = (*REGISTRARS, *BASELINES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +88,7 @@ class Ours(Method):
         self._registrar = Registrar(ct, config, label_map=labels, device=device)
 
     def register(self, views: Sequence[View], rig_from_ct_start: NDArray[np.float64]) -> Outcome:
-        """See `Method`."""
+        """See `Method`; the start may also be several, (S, 4, 4)."""
         result = self._registrar.register(views, rig_from_ct_start)
         return Outcome(
             rig_from_ct=result.rig_from_ct,
@@ -107,6 +111,30 @@ class Ours(Method):
         return self._registrar.config.to_dict()
 
 
+class OursWithoutStart(Ours):
+    """The same from nothing but the picture; there must be weights for the CT in the package."""
+
+    name = OURS_NO_START
+
+    def __init__(
+        self,
+        ct: CTVolume,
+        labels: LabelMap | None,
+        config: RegistrationConfig | None = None,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(ct, labels, config, device)
+        self._proposer = RegressorStart.for_ct(ct)
+
+    def register(self, views: Sequence[View], rig_from_ct_start: NDArray[np.float64]) -> Outcome:
+        """See `Method`."""
+        return super().register(views, self._proposer.propose(views)[0])
+
+    def settings(self) -> dict[str, Any]:
+        """See `Method`."""
+        return {**super().settings(), "regressor_sha256": self._proposer.sha256}
+
+
 def make_method(
     name: str,
     ct: CTVolume,
@@ -114,14 +142,15 @@ def make_method(
     config: RegistrationConfig | None = None,
     device: str = "cpu",
 ) -> Method:
-    """One of METHODS; ``config`` and ``device`` are for "ours".
+    """One of METHODS; ``config`` and ``device`` are for REGISTRARS.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name; no start-pose weights for this CT.
         MissingDependencyError: "cma-es" without the package cma.
     """
-    if name == OURS:
-        return Ours(ct, labels, config, device)
+    if name in REGISTRARS:
+        kind = Ours if name == OURS else OursWithoutStart
+        return kind(ct, labels, config, device)
     from xray_registration.evaluation import baselines
 
     kinds = {"adam": baselines.Adam, "powell": baselines.Powell, "cma-es": baselines.CmaEs}

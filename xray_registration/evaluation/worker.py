@@ -21,7 +21,7 @@ from xray_registration.errors import InputError
 from xray_registration.evaluation.cases import Case, make_cases
 from xray_registration.evaluation.datasets import load_patient
 from xray_registration.evaluation.fingerprint import METHOD_CODE, code_fingerprint
-from xray_registration.evaluation.methods import OURS, Method, make_method
+from xray_registration.evaluation.methods import REGISTRARS, Method, make_method
 from xray_registration.evaluation.pictures import picture_key, pictures_of
 from xray_registration.evaluation.protocol import Protocol, protocol_from_dict
 from xray_registration.evaluation.records import Record, base_record, outcome_fields
@@ -94,8 +94,8 @@ def record_identity(job: Job, case: Case, method: str) -> str:
         np.asarray(case.rig_from_ct_start).tolist(),
         method,
         code_fingerprint(METHOD_CODE),
-        _settings_of_ours(job).to_dict() if method == OURS else "",
-        job.device if method == OURS else "",
+        _settings_of_ours(job).to_dict() if method in REGISTRARS else "",
+        job.device if method in REGISTRARS else "",
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
@@ -134,7 +134,7 @@ def register_case(job: Job, case_id: str, methods: tuple[str, ...]) -> list[Reco
         record["identity"] = record_identity(job, case, name)
         record["input_cpu_s"] = input_cpu_s
         record["threads"] = job.threads
-        record["device"] = job.device if name == OURS else "cpu"
+        record["device"] = job.device if name in REGISTRARS else "cpu"
         if refusal:
             record.update(accepted=False, reason="unusable_input", error=refusal)
         else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from xray_registration.similarity import GradientResidual, GradientTarget
 from xray_registration.similarity.filters import dilated, eroded
 
 _OVERLAP_PX = 32
+_SHADOW_PX = 64
 _SMALLEST_WINDOW_PX = 16
 _CUT_RADIUS_MM = 7.0
 
@@ -128,20 +130,21 @@ class Objective:
         overlap = self._overlap(poses, camera, radiograph)
         radiograph, camera = radiograph.cropped(*window), camera.cropped(*window)
         axes = self._projector.sampling_axes(poses)
-        image = self._projector.image(poses, camera, axes)
-        fixed = torch.from_numpy(np.array(radiograph.attenuation)).to(image)
-        mask = torch.from_numpy(np.array(radiograph.mask)).to(image.device)
+        shadow = _shadow(self._projector, poses, camera)
+        covered = shadow > 0
+        fixed = torch.from_numpy(np.array(radiograph.attenuation)).to(shadow)
+        mask = torch.from_numpy(np.array(radiograph.mask)).to(shadow.device)
         target = self._residual.target(fixed, mask)
-        covered = image > 0
         shown = dilated(covered, margin_px)
         if cut is not None:
-            passed = cut.image(poses, camera) > 0
+            passed = _shadow(cut, poses, camera) > 0
             # beside the CT's shadow the picture shows air, but beyond a cut it shows patient
             beyond = dilated(passed, margin_px + 1) & ~covered
             shown &= ~(dilated(passed, self._residual.reach_px) | beyond)
-        weight = shown.to(image) * target.weight
+        weight = shown.to(fixed) * target.weight
         background = None
         if self._background is not None:
+            image = self._projector.image(poses, camera, axes)
             background = self._background.image(poses, camera)
             weight = weight * self._residual.dominance(image, background, target)
         rotation = camera_from_rig[:3, :3]
@@ -190,6 +193,20 @@ class Objective:
 def _before(view: _LevelView, image: Tensor, places: Tensor) -> Tensor:
     """Images (b, H, W) of the bones with what is behind and before them."""
     return image if view.background is None else image + view.background[places]
+
+
+def _shadow(projector: Projector, poses: Tensor, camera: Camera) -> Tensor:
+    """(S, H, W), above 0 where the ray of a pixel meets the volume; of the images' precision.
+
+    Found on a small picture and grown by one of its pixels: an outline needs no resolution.
+    """
+    factor = max(1, min(camera.width, camera.height) // _SHADOW_PX)
+    if factor == 1:
+        return projector.image(poses, camera)
+    small = camera.resized(-(-camera.width // factor), -(-camera.height // factor))
+    image = projector.image(poses, small)
+    met = dilated(image > 0, 1)[:, None].to(image)
+    return F.interpolate(met, size=(camera.height, camera.width), mode="nearest")[:, 0]
 
 
 def cut_faces(

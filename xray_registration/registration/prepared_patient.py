@@ -35,6 +35,7 @@ class PreparedLevel:
         pixel_mm: its pixel size for this patient.
         projector: of what moves.
         cut: of the faces where the CT ends within the body; None where it does not.
+        corners_lps_mm: (8, 3) box of what moves.
         background: of structures: the rest of the patient, else None.
     """
 
@@ -42,6 +43,7 @@ class PreparedLevel:
     pixel_mm: float
     projector: JosephProjector
     cut: JosephProjector | None
+    corners_lps_mm: NDArray[np.float64]
     background: JosephProjector | None = None
 
 
@@ -100,6 +102,7 @@ def prepared_patient(
             pixel_mm=level.pixel_mm * scale,
             projector=projector(volume, spacing),
             cut=None if cut is None else projector(cut, spacing),
+            corners_lps_mm=_corners(volume),
             background=None if rest is None else projector(rest, max(spacing, _BACKGROUND_MM)),
         )
 

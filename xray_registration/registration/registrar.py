@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -163,16 +162,19 @@ class Registrar:
         prepared = self._levels[min(1, len(self._levels) - 1)]
         objective = self._objective(prepared, views, poses)
         minimum = self._minimum(objective, poses, prepared.level)
-        similarities = objective.correlations(minimum.poses, everyone).mean(1)
+        judge = self._objective(_judging_level(self._levels), views, minimum.poses)
+        similarities = judge.correlations(minimum.poses, everyone).mean(1)
         gap = similarities[0] - torch.nan_to_num(similarities[1:], nan=-2.0)
         nearest = int(gap.argmin())
         iterations = result.iterations + int(minimum.iterations.sum())
         shift, other = self._level_shifts[nearest], minimum.poses[nearest + 1][None]
         centre = torch.from_numpy(self.isocentre_lps_mm)
-        between = se3.perturbation_between(minimum.poses[:1], other, centre)[0, :3].norm()
-        height = float(np.linalg.norm(shift.ct_from_ct[:3, 3]))
+        between = se3.perturbation_between(minimum.poses[:1], other, centre)[0, :3]
+        along = found[:3, :3] @ torch.from_numpy(shift.ct_from_ct[:3, 3])
+        # part of the way to the neighbour; one that came back is no other level, whatever its depth
+        moved_by = float(between @ along / along.square().sum())
         margin = self.config.gate.min_level_margin
-        if float(between) < 0.5 * height or float(gap[nearest]) >= margin:
+        if moved_by < 0.5 or float(gap[nearest]) >= margin:
             return replace(result, iterations=iterations)
         if float(gap[nearest]) < -margin:
             coarse = _Coarse(other, starts[:1], None, iterations)
@@ -304,7 +306,7 @@ class Registrar:
             views,
             prepared.projector,
             prepared.cut,
-            self._corners_lps_mm,
+            prepared.corners_lps_mm,
             prepared.level.residual,
             prepared.pixel_mm,
             starts,

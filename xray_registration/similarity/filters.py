@@ -29,6 +29,20 @@ def blurred(images: Tensor, sigma_px: float) -> Tensor:
     return F.conv2d(x, kernel.view(1, 1, -1, 1))[:, 0]
 
 
+def halved(images: Tensor) -> Tensor:
+    """Means of 2 x 2 pixels; an odd last row or column of (N, H, W) is repeated."""
+    height, width = images.shape[-2:]
+    if height % 2 or width % 2:
+        images = F.pad(images[:, None], (0, width % 2, 0, height % 2), mode="replicate")[:, 0]
+    return F.avg_pool2d(images[:, None], 2)[:, 0]
+
+
+def doubled(images: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The inverse way, bilinear, cut to ``size`` (H, W); constants are kept by both."""
+    large = F.interpolate(images[:, None], scale_factor=2, mode="bilinear", align_corners=False)
+    return large[:, 0, : size[0], : size[1]]
+
+
 def derivatives(images: Tensor) -> Tensor:
     """Central differences (N, 2, H, W) along columns (x) and rows (y), per pixel."""
     x = F.pad(images[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from xray_registration.errors import InputError
-from xray_registration.similarity.filters import blurred, derivatives, eroded
+from xray_registration.similarity.filters import blurred, derivatives, doubled, eroded, halved
 
+_SMALLEST_HALVED_WINDOW_PX = 4.0
 _NOISE_SHARE = 0.1  # of the squared length of a normalised gradient
 
 
@@ -141,9 +142,17 @@ class GradientResidual:
         return (self._local_mean(energy, usable) + floor[:, None, None]).sqrt()
 
     def _local_mean(self, images: Tensor, usable: Tensor) -> Tensor:
-        """Gaussian mean over the usable pixels only."""
-        share = blurred(usable[None], self.window_px)
-        return blurred(images * usable, self.window_px) / share.clamp_min(1e-3)
+        """Gaussian mean over the usable pixels only; linear in the images.
+
+        A wide window is applied to pictures of half the size: it leaves nothing finer anyway, and
+        it costs an eighth.
+        """
+        if self.window_px < _SMALLEST_HALVED_WINDOW_PX:
+            share = blurred(usable[None], self.window_px)
+            return blurred(images * usable, self.window_px) / share.clamp_min(1e-3)
+        window = self.window_px / 2
+        share = blurred(halved(usable[None]), window).clamp_min(1e-3)
+        return doubled(blurred(halved(images * usable), window) / share, usable.shape)
 
 
 def _mean(images: Tensor, usable: Tensor) -> Tensor:
