@@ -14,7 +14,6 @@ from torch import Tensor
 
 from xray_registration.geometry import Camera, transform_points
 from xray_registration.imaging.pyramid import downsample
-from xray_registration.imaging.radiograph import Radiograph
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.registration.view import View
 from xray_registration.rendering import AttenuationVolume, Projector
@@ -38,7 +37,6 @@ class _LevelView:
     weight: Tensor  # (S, H, W): what counts, per start
     background: Tensor | None  # (S, H, W): of what does not move with the pose, per start
     axes: Sequence[int] | None  # per start, held
-    overlap: Tensor  # (S,), see Objective.overlaps
 
 
 class Objective:
@@ -71,9 +69,9 @@ class Objective:
         self._residual = residual
         self._corners_lps_mm = corners_lps_mm
         self._background = background
+        self._pictures, self._starts = list(views), starts.to(torch.float64)
         self._views = [
-            self._prepared(view, cut, pixel_mm, starts.to(torch.float64), margin_mm)
-            for view in views
+            self._prepared(view, cut, pixel_mm, self._starts, margin_mm) for view in views
         ]
 
     @property
@@ -84,7 +82,7 @@ class Objective:
         whole projection, whichever is larger: a small bone in a wide picture and a picture of part
         of the thorax both have 1.
         """
-        return torch.stack([view.overlap for view in self._views], 1)
+        return torch.stack([self._overlap(view) for view in self._pictures], 1)
 
     def __call__(self, poses: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Residual (b, M), Jacobian (b, 6, M) in rig axes, weight (b, M), all on the device."""
@@ -127,7 +125,6 @@ class Objective:
         margin_px = math.ceil(margin_mm / pixel_mm)
         reach_px = margin_px + math.ceil(3 * self._residual.window_px)
         window = self._window(poses, camera, reach_px)
-        overlap = self._overlap(poses, camera, radiograph)
         radiograph, camera = radiograph.cropped(*window), camera.cropped(*window)
         axes = self._projector.sampling_axes(poses)
         shadow = _shadow(self._projector, poses, camera)
@@ -156,7 +153,6 @@ class Objective:
             weight=weight,
             background=background,
             axes=axes,
-            overlap=overlap,
         )
 
     def _window(self, poses: Tensor, camera: Camera, reach_px: int) -> tuple[int, int, int, int]:
@@ -173,10 +169,11 @@ class Objective:
             return 0, 0, camera.width, camera.height
         return x0, y0, x1 - x0, y1 - y0
 
-    def _overlap(self, poses: Tensor, camera: Camera, radiograph: Radiograph) -> Tensor:
+    def _overlap(self, view: View) -> Tensor:
         """See :attr:`overlaps`; counted on a small picture with the field around it."""
-        width = min(_OVERLAP_PX, camera.width)
-        small, inner = downsample(radiograph, camera, width)
+        poses = torch.from_numpy(np.array(view.camera_from_rig)) @ self._starts
+        width = min(_OVERLAP_PX, view.camera.width)
+        small, inner = downsample(view.radiograph, view.camera, width)
         # three times as wide and high, so that what projects beside the picture is counted too
         offset = (-inner.width, -inner.height)
         shift = np.array([[1, 0, -offset[0]], [0, 1, -offset[1]], [0, 0, 1.0]])

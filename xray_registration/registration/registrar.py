@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 _REFERENCE_EXTENT_MM = 250.0
 _SMALLEST_LENGTH_SCALE = 0.2
 _JUDGED_PIXEL_MM = 1.25
+_NEIGHBOUR_ITERATIONS = 8  # of poses one vertebra off
 _BACKGROUND_MM = 1.4  # voxels of what does not move; its finest structure is not trusted anyway
 # Two poses whose similarities differ by less are equally good.
 _SAME_SIMILARITY = 1e-3
@@ -160,16 +161,18 @@ class Registrar:
         if float(at_once[0] - at_once[1:].max()) >= self.config.gate.clear_level_margin:
             return result
         prepared = self._levels[min(1, len(self._levels) - 1)]
-        objective = self._objective(prepared, views, poses)
-        minimum = self._minimum(objective, poses, prepared.level)
-        judge = self._objective(_judging_level(self._levels), views, minimum.poses)
-        similarities = judge.correlations(minimum.poses, everyone).mean(1)
+        few = replace(prepared.level, max_iterations=_NEIGHBOUR_ITERATIONS)
+        objective = self._objective(prepared, views, poses[1:])
+        minimum = self._minimum(objective, poses[1:], few)
+        poses = torch.cat((poses[:1], minimum.poses))
+        judge = self._objective(_judging_level(self._levels), views, poses)
+        similarities = judge.correlations(poses, everyone).mean(1)
         gap = similarities[0] - torch.nan_to_num(similarities[1:], nan=-2.0)
         nearest = int(gap.argmin())
         iterations = result.iterations + int(minimum.iterations.sum())
-        shift, other = self._level_shifts[nearest], minimum.poses[nearest + 1][None]
+        shift, other = self._level_shifts[nearest], poses[nearest + 1][None]
         centre = torch.from_numpy(self.isocentre_lps_mm)
-        between = se3.perturbation_between(minimum.poses[:1], other, centre)[0, :3]
+        between = se3.perturbation_between(poses[:1], other, centre)[0, :3]
         along = found[:3, :3] @ torch.from_numpy(shift.ct_from_ct[:3, 3])
         # part of the way to the neighbour; one that came back is no other level, whatever its depth
         moved_by = float(between @ along / along.square().sum())
