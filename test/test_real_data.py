@@ -128,6 +128,42 @@ def test_wrist_with_defaults_as_a_newcomer_would(wrist: Wrist, tmp_path: Path) -
     assert kinds == sorted(["detail", "drr", "result", "start"] * 2)
 
 
+def test_wrist_through_evaluate_says_whether_its_views_agree(wrist: Wrist, tmp_path: Path) -> None:
+    """Both together from a manifest, then each alone: one view of the bone is refused."""
+    pytest.importorskip("rclpy")
+    pytest.importorskip("rosbags")
+    views = []
+    for n, (image, camera) in enumerate(zip(wrist.images, wrist.cameras, strict=True)):
+        (tmp_path / f"{n}.tif").write_bytes(image.read_bytes())
+        (tmp_path / f"{n}.json").write_bytes(camera.read_bytes())
+        views.append({"image": f"{n}.tif", "camera": f"{n}.json"})
+    write_pose(tmp_path / "start.json", perturbed_pose(wrist.reference, np.zeros(3), 5.0, 5.0, 0))
+    write_pose(tmp_path / "reference.json", wrist.reference)
+    moment = {"views": views, "start": "start.json", "truth": "reference.json", "alone": True}
+    moment |= {"image_kind": "display", "polarity": "bone_dark"}
+    (tmp_path / "manifest.json").write_text(json.dumps({"images": [moment]}))
+    (tmp_path / "config.yaml").write_text(ONE_ATTEMPT)
+    out = tmp_path / "out"
+    arguments = ["evaluate", str(tmp_path / "manifest.json"), "--ct", str(wrist.ct)]
+    arguments += ["--out", str(out), "--set", f"registration_config_path={tmp_path}/config.yaml"]
+    assert main(arguments) == 0
+    written = json.loads((out / "evaluation.json").read_text())
+    summary, images = written["summary"], written["images"]
+    assert (summary["images"], summary["accepted"]) == (1, 1)
+    assert images[0]["mtre_mm"] < 0.5
+    assert [view["view"] for view in summary["view_consistency"]] == ["view_0", "view_1"]
+    assert not any(view["accepted_alone"] for view in summary["view_consistency"])
+    better = summary["view_consistency"][1]
+    # what one view does not tell is the depth
+    assert better["in_plane_mm"] < 1.0 < better["depth_mm"]
+    from xray_registration.ros.bag_files import BagReader
+
+    with BagReader(out / "result_bag") as bag:
+        overlays = [topic for topic in bag.topics if topic.endswith("/overlay")]
+        assert len(overlays) == 2
+        assert len(list(bag.messages(["/tf"]))) == 1
+
+
 @pytest.fixture(scope="module")
 def xrayed(
     shared_data: Path, tmp_path_factory: pytest.TempPathFactory

@@ -180,6 +180,8 @@ def _say(evaluation: OfflineEvaluation, out: Path) -> None:
         similarity = "" if record.similarity is None else f"  similarity {record.similarity:.3f}"
         print(f"{record.name}: {record.reason}{similarity}{error}")
     summary = evaluation.summary()
+    for disagreement in evaluation.view_consistency:
+        print(disagreement.sentence())
     print(f"{summary['accepted']} of {summary['images']} images accepted")
     if "mtre_accepted" in summary:
         figures = summary["mtre_accepted"]

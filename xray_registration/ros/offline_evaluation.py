@@ -48,6 +48,7 @@ from xray_registration.ros.registration_settings import RegistrationSettings
 from xray_registration.ros.solver import LocalSolver
 from xray_registration.ros.start_pose import StartPosePolicy
 from xray_registration.ros.tf import PlainTransformBroadcaster
+from xray_registration.ros.view_consistency import Disagreement, PosedView, disagreements
 
 Matrix = npt.NDArray[np.float64]
 
@@ -99,7 +100,10 @@ class BagPublisher:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What became of one image. Errors need a truth and a pose, accepted or not."""
+    """What became of one image, or of the views of one moment.
+
+    Errors need a truth and a pose, accepted or not. ``moment``: see `OfflineFrame`.
+    """
 
     name: str
     stamp: str
@@ -114,6 +118,7 @@ class ImageRecord:
     errors: PoseErrors | None = None
     mpe_mm: float | None = None
     camera_from_ct_lps: list[list[float]] | None = None
+    moment: str = ""
 
     def row(self) -> dict[str, Any]:
         """Flat, for CSV and JSON."""
@@ -138,9 +143,11 @@ class OfflineEvaluation:
     landmarks_lps_mm: dict[str, Matrix] | None = None
     records: list[ImageRecord] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    view_consistency: list[Disagreement] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.targets = self._targets()
+        self._last_joint: tuple[str, PosedView] = ("", PosedView("", False, np.eye(4), np.eye(4)))
 
     def run(self, source: OfflineSource, writer: BagWriter) -> None:
         """Register every image of the source and write what the node would have published.
@@ -153,7 +160,8 @@ class OfflineEvaluation:
         node = BagNode(writer)
         as_node = cast(LifecycleNode, node)
         broadcaster = PlainTransformBroadcaster(as_node)
-        outputs = Outputs(as_node, broadcaster, self.settings, with_drr=False)
+        settings = replace(self.settings, views=source.views)
+        outputs = Outputs(as_node, broadcaster, settings, with_drr=False)
         writer.add_topic(DIAGNOSTICS, "diagnostic_msgs/msg/DiagnosticArray")
         monitor = Monitor(NODE)
         starts = StartPosePolicy()
@@ -164,10 +172,31 @@ class OfflineEvaluation:
                 monitor.count(received=1)
                 report = self._report(flow, item)
                 self.records.append(self._record(item, report))
+                self._compare(item, report)
+                if item.moment:
+                    continue
                 node.time_ns = item.time_ns
                 self._publish(node, outputs, monitor, solver, _timeless(report), item)
         finally:
             self.problems += [text for text in source.problems if text not in self.problems]
+
+    def _compare(self, item: OfflineFrame, report: FrameReport) -> None:
+        """Keep a joint pose; a view alone is compared with that of its moment."""
+        if report.result is None:
+            return
+        rig = np.eye(4) if item.camera_from_rig is None else item.camera_from_rig
+        name = item.name.partition(" ")[0] if item.moment else ""
+        posed = PosedView(name, report.rig_from_ct is not None, report.result.rig_from_ct, rig)
+        if not item.moment:
+            self._last_joint = (item.name, posed)
+        elif self._last_joint[0] == item.moment:
+            self.view_consistency += disagreements(
+                item.moment,
+                self._last_joint[1],
+                [posed],
+                self.targets.points_lps_mm,
+                self.processor.isocentre_lps_mm,
+            )
 
     def _report(self, flow: ImageFlow, item: OfflineFrame) -> FrameReport:
         try:
@@ -202,7 +231,9 @@ class OfflineEvaluation:
         result, truth = report.result, item.truth_camera_from_ct
         errors, projection = None, None
         if truth is not None and result is not None and report.case.cameras:
-            pose, camera = result.rig_from_ct, report.case.cameras[0]
+            # in the axes of the (first) camera, where depth and plane have a meaning
+            first, camera = report.case.camera_from_rig[0], report.case.cameras[0]
+            pose, truth = first @ result.rig_from_ct, first @ truth
             points = self.targets.points_lps_mm
             errors = pose_errors(pose, truth, points, self.processor.isocentre_lps_mm)
             if camera.sdd_mm is not None:
@@ -224,6 +255,7 @@ class OfflineEvaluation:
             errors=errors,
             mpe_mm=projection,
             camera_from_ct_lps=None if result is None else result.rig_from_ct.tolist(),
+            moment=item.moment,
         )
 
     def _targets(self) -> TargetSet:
@@ -247,21 +279,25 @@ class OfflineEvaluation:
 
     def summary(self) -> dict[str, Any]:
         """Counts, errors, times; JSON-ready, unknown figures are null."""
-        accepted = [record for record in self.records if record.accepted]
-        scored = [record for record in self.records if record.has_truth]
+        # a view alone, beside all of its moment together, is a comparison and no image more
+        records = [record for record in self.records if not record.moment]
+        accepted = [record for record in records if record.accepted]
+        scored = [record for record in records if record.has_truth]
         summary: dict[str, Any] = {
-            "images": len(self.records),
+            "images": len(records),
             "accepted": len(accepted),
             "states": {
                 state.value: number
                 for state in State
-                if (number := sum(record.state == state.value for record in self.records))
+                if (number := sum(record.state == state.value for record in records))
             },
             "images_with_truth": len(scored),
             "targets": self.targets.description,
-            "seconds_median": _median([r.seconds for r in self.records]),
+            "seconds_median": _median([r.seconds for r in records]),
             "problems": self.problems,
         }
+        if self.view_consistency:
+            summary["view_consistency"] = [d.to_dict() for d in self.view_consistency]
         if scored:
             # an image without an accepted pose has failed, whatever its rejected pose was
             everything = [r.errors.mtre_mm if r.accepted and r.errors else math.inf for r in scored]

@@ -13,6 +13,11 @@ manifest.yaml (or .json), paths relative to it; every key but ``image`` may be l
         polarity: bone_dark         # for display
         flip_horizontal: false
         stamp_s: 0.5                # default: 0.1 s apart
+      - views:                      # of one moment, registered together
+          - {image: a.png, camera: a.json}       # the camera file says where the rig is in it
+          - {image: b.png, camera: b.txt}
+        truth: rig_from_ct.json     # and start: of the CT in the rig
+        alone: true                 # also each view alone, to see whether they agree
 
 simulation.json of ``xray-registration simulate`` is such a manifest. A folder without either is
 taken as DICOM: every file, every frame, in the order of their names.
@@ -23,6 +28,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,6 +50,7 @@ from xray_registration.ros.frame_processor import Frame
 from xray_registration.ros.offline_source import OfflineFrame
 from xray_registration.ros.registration_settings import RegistrationSettings
 from xray_registration.ros.start_pose import StartPosePolicy
+from xray_registration.ros.view_settings import ViewSettings
 
 Matrix = npt.NDArray[np.float64]
 
@@ -53,6 +60,8 @@ _KEYS = {
     "image", "camera", "frame", "truth", "start", "image_kind", "polarity", "flip_horizontal",
     "stamp_s", "increments",
 }  # fmt: skip
+_VIEW_KEYS = {"image", "camera", "frame", "image_kind", "polarity", "flip_horizontal", "increments"}
+_MOMENT_KEYS = {"views", "truth", "start", "alone", "stamp_s", "image_kind", "polarity"}
 _SIMULATED_KEYS = {"camera_from_ct_lps", "i0", "seed"}
 _PERIOD_S = 0.1
 
@@ -73,26 +82,43 @@ class FolderSource:
     isocentre_lps_mm: Matrix
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def views(self) -> tuple[ViewSettings, ...]:
+        """Those of the entry with the most of them.
+
+        Raises:
+            InputError: as `frames`.
+        """
+        most = max((len(entry.get("views", ())) for entry in self._listed[1]), default=0)
+        names = [ViewSettings(name=_view_name(n)) for n in range(most)]
+        return tuple(names) or self.settings.views
+
     def frames(self, starts: StartPosePolicy) -> Iterator[OfflineFrame]:
         """In the order of the manifest. An image that cannot be read is skipped and told.
 
         Raises:
             InputError: no folder; a manifest that cannot be used; not one image.
         """
-        folder, entries = self._entries()
+        folder, entries = self._listed
         count = 0
         for number, entry in enumerate(entries):
+            read = self._moment if "views" in entry else self._single
             try:
-                frame, start = self._frame(folder, entry, number)
+                found = read(folder, entry, number)
             except InputError as error:
                 self.problems.append(str(error))
                 continue
-            if start is not None:
-                starts.set_initialpose(start, "")
+            for frame, start in found:
+                if start is not None:
+                    starts.set_initialpose(start, "")
+                yield frame
             count += 1
-            yield frame
         if count == 0:
             raise InputError(f"{self.path}: no image could be used. {' '.join(self.problems)}")
+
+    @cached_property
+    def _listed(self) -> tuple[Path, list[dict[str, Any]]]:
+        return self._entries()
 
     def _entries(self) -> tuple[Path, list[dict[str, Any]]]:
         if self.path.is_file():
@@ -121,6 +147,45 @@ class FolderSource:
                 f"C-arm tags. {' '.join(self.problems)}"
             )
         return entries
+
+    def _single(
+        self, folder: Path, entry: dict[str, Any], number: int
+    ) -> list[tuple[OfflineFrame, Matrix | None]]:
+        return [self._frame(folder, entry, number)]
+
+    def _moment(
+        self, folder: Path, entry: dict[str, Any], number: int
+    ) -> list[tuple[OfflineFrame, Matrix | None]]:
+        """All views together, and each alone where that is asked for."""
+        common = {key: entry[key] for key in ("image_kind", "polarity") if key in entry}
+        given = [{"stamp_s": number * _PERIOD_S, **common, **view} for view in entry["views"]]
+        if "stamp_s" in entry:
+            given = [{**view, "stamp_s": entry["stamp_s"]} for view in given]
+        parts = [self._frame(folder, view, number)[0] for view in given]
+        rigs = [_camera_from_rig(folder, view) for view in given]
+        truth = _truth(folder, entry)
+        start = read_pose(folder / str(entry["start"]))[0] if entry.get("start") else None
+        name = " + ".join(part.name for part in parts)
+        views = tuple(
+            ViewSettings(_view_name(n), rig, sdd_mm=part.settings.sdd_mm)
+            for n, (rig, part) in enumerate(zip(rigs, parts, strict=True))
+        )
+        first = parts[0]
+        frame = Frame(tuple(part.frame.views[0] for part in parts), first.frame.stamp_ns, 0.0)
+        settings = replace(first.settings, views=views)
+        found = [(OfflineFrame(frame, settings, first.time_ns, truth, name), start)]
+        for n, (part, rig) in enumerate(zip(parts, rigs, strict=True)):
+            if not entry.get("alone"):
+                break
+            alone = replace(
+                part,
+                truth_camera_from_ct=None if truth is None else rig @ truth,
+                name=f"{_view_name(n)} ({part.name})",
+                moment=name,
+                camera_from_rig=rig,
+            )
+            found.append((alone, None if start is None else rig @ start))
+        return found
 
     def _frame(
         self, folder: Path, entry: dict[str, Any], number: int
@@ -194,15 +259,48 @@ def _manifest(path: Path) -> list[dict[str, Any]]:
     simulated = path.name == "simulation.json"
     known = _KEYS | (_SIMULATED_KEYS if simulated else set())
     for number, entry in enumerate(images):
-        unknown = sorted(set(entry) - known)
-        if unknown or "image" not in entry:
-            wrong = f"unknown keys {', '.join(unknown)}" if unknown else "no key 'image'"
-            raise InputError(
-                f"{path}: images[{number}]: {wrong}; known are {', '.join(sorted(_KEYS))}."
-            )
+        where = f"{path}: images[{number}]"
+        if "views" not in entry:
+            _check_keys(entry, known, _KEYS, where)
+            continue
+        _check_keys(entry, _MOMENT_KEYS, _MOMENT_KEYS, where, needed="views")
+        views = entry["views"]
+        if not (isinstance(views, list) and len(views) > 1 and all(map(_is_mapping, views))):
+            raise InputError(f"{where}: views: expected a list of two entries or more.")
+        for n, view in enumerate(views):
+            _check_keys(view, _VIEW_KEYS, _VIEW_KEYS, f"{where}: views[{n}]")
     if simulated and (path.parent / "start.json").is_file():
         images[0] = {**images[0], "start": "start.json"}
     return cast(list[dict[str, Any]], images)
+
+
+def _check_keys(
+    entry: dict[str, Any], known: set[str], shown: set[str], where: str, needed: str = "image"
+) -> None:
+    unknown = sorted(set(entry) - known)
+    if unknown or needed not in entry:
+        wrong = f"unknown keys {', '.join(unknown)}" if unknown else f"no key {needed!r}"
+        raise InputError(f"{where}: {wrong}; known are {', '.join(sorted(shown))}.")
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _view_name(number: int) -> str:
+    return f"view_{number}"
+
+
+def _camera_from_rig(folder: Path, view: dict[str, Any]) -> Matrix:
+    """(4, 4) mm, from the view's camera file."""
+    if not view.get("camera"):
+        raise InputError(
+            f"{folder / str(view['image'])}: one of several views needs a camera file that says "
+            "where the rig is in it (camera_from_rig)."
+        )
+    file = folder / str(view["camera"])
+    reader = read_mayacam if file.suffix.lower() == ".txt" else read_camera
+    return np.asarray(reader(file)[1], dtype=np.float64)
 
 
 def _truth(folder: Path, entry: dict[str, Any]) -> Matrix | None:

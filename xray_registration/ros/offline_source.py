@@ -19,6 +19,7 @@ from xray_registration.ros.pairing import ExactStampPairer
 from xray_registration.ros.pose_messages import matrix_from_pose, matrix_from_transform_message
 from xray_registration.ros.registration_settings import RegistrationSettings
 from xray_registration.ros.start_pose import StartPosePolicy
+from xray_registration.ros.view_settings import ViewSettings
 
 Matrix = npt.NDArray[np.float64]
 
@@ -46,6 +47,9 @@ class OfflineFrame:
         time_ns: the bag's time, at which results of it are written.
         truth_camera_from_ct: (4, 4) LPS mm, None when unknown.
         name: for reports.
+        moment: name of the joint registration that this view, registered alone, is compared with;
+            empty otherwise. Its result is reported and not published.
+        camera_from_rig: (4, 4) mm, of such a view.
     """
 
     frame: Frame
@@ -53,12 +57,18 @@ class OfflineFrame:
     time_ns: int
     truth_camera_from_ct: Matrix | None
     name: str
+    moment: str = ""
+    camera_from_rig: Matrix | None = None
 
 
 class OfflineSource(Protocol):
     """Something that has frames. ``problems`` is complete after the last frame."""
 
     problems: list[str]
+
+    @property
+    def views(self) -> tuple[ViewSettings, ...]:
+        """As many as a frame of it has at the most; results have topics of their names."""
 
     def frames(self, starts: StartPosePolicy) -> Iterator[OfflineFrame]:
         """The images in order; poses that belong to them as starts are told to ``starts``."""
@@ -89,6 +99,11 @@ class BagSource:
     settings: RegistrationSettings
     topics: BagTopics = field(default_factory=BagTopics)
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def views(self) -> tuple[ViewSettings, ...]:
+        """One."""
+        return self.settings.views
 
     def frames(self, starts: StartPosePolicy) -> Iterator[OfflineFrame]:
         """In the order of the bag.

@@ -75,6 +75,9 @@ images:
         ("images: [{image: a.png}]", "names no camera"),
         ("images: [{image: a.png, camera: cam.json, image_kind: photo}]", "'photo'"),
         ("images: [", "cannot be read as a manifest"),
+        ("images: [{views: [{image: a.png, camera: cam.json}]}]", "two entries or more"),
+        ("images: [{views: [{image: a.png}, {kamera: b}]}]", "views.1.: unknown keys kamera"),
+        ("images: [{views: [], image: a.png}]", "unknown keys image"),
     ],
 )
 def test_wrong_manifests(
