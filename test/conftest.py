@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import random
 import signal
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    from xray_registration.geometry import Camera
+    from xray_registration.imaging.labels import LabelMap
     from xray_registration.imaging.volume import CTVolume
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -122,3 +127,64 @@ def example_ct(example_ct_file: Path) -> CTVolume:
     from xray_registration.imaging.volume import load_ct
 
     return load_ct(example_ct_file)
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """Seven equal vertebrae in soft tissue, of which a picture shows the middle two and a half.
+
+    Attributes:
+        ct, labels: 24 mm from vertebra to vertebra, T4 to T10.
+        camera, pose: of the picture; ``pose`` (4, 4) is camera_from_ct.
+        attenuation: (H, W) with some noise.
+        mask: (H, W) between the blades.
+    """
+
+    ct: CTVolume
+    labels: LabelMap
+    camera: Camera
+    pose: np.ndarray
+    attenuation: np.ndarray
+    mask: np.ndarray
+
+
+@pytest.fixture(scope="session")
+def vertebral_column() -> Callable[[int | None], Column]:
+    """Makes it; one of the vertebrae may carry a spur, so that it differs from the others."""
+    return _column
+
+
+def _column(marked: int | None) -> Column:
+    import torch
+
+    from xray_registration.geometry import Camera
+    from xray_registration.imaging.labels import LabelMap
+    from xray_registration.imaging.volume import CTVolume
+    from xray_registration.rendering import AttenuationVolume, JosephProjector
+
+    height, side, spacing_mm = 12, 48, 2.0
+    k, j, i = np.mgrid[: 7 * height, :side, :side].astype(float)
+    phase = k % height
+    body = (np.hypot(i - 24, j - 20) < 9) & (phase > 1)
+    process = (np.abs(i - 24) < 2) & (np.abs(j - 34) < 7) & (phase > 3) & (phase < 8)
+    wings = (np.abs(i - 24) < 15) & (np.abs(j - 30) < 2) & (phase > 4) & (phase < 7)
+    bone = body | process | wings
+    if marked is not None:
+        bone |= (k // height == marked) & (np.hypot(i - 40, phase - 6) < 5) & (j < 30)
+    skin = np.hypot(i - 24, j - 24) < 22
+    hu = np.where(bone, 600, np.where(skin, 20, -1000)).astype(np.int16)
+    affine = np.diag([spacing_mm] * 3 + [1.0])
+    numbers = np.where(bone, k // height + 1, 0).astype(np.uint8)
+    ct = CTVolume(hu, affine, path="column")
+    labels = LabelMap(numbers, affine, {n + 1: f"vertebrae_T{n + 4}" for n in range(7)})
+
+    camera = Camera.from_detector(256, 256, 1.0, 1020.0)
+    pose = np.eye(4)  # seen from the front: x to the left of the patient, y down the spine
+    pose[:3, :3] = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    pose[:3, 3] = np.array([0, 0, 700.0]) - pose[:3, :3] @ ct.bone_box_lps().mean(0)
+    projector = JosephProjector(AttenuationVolume.from_ct(ct))
+    image = projector.image(torch.from_numpy(pose)[None], camera)[0].numpy()
+    noise = np.random.default_rng(3).normal(0.0, 0.01, image.shape)
+    rows = np.abs(np.arange(camera.height) - camera.cy) * 700 / camera.fy < 30.0
+    mask = np.broadcast_to(rows[:, None], image.shape)
+    return Column(ct, labels, camera, pose, (image + noise).astype(np.float32), mask)

@@ -205,10 +205,14 @@ class Peer:
 
     def send_scene(self, scene: Scene) -> str:
         """Publish the scene's radiograph with its camera_info."""
+        return self.send_picture(scene.raw, scene.camera)
+
+    def send_picture(self, raw: np.ndarray, camera: Camera) -> str:
+        """Publish an image with its camera_info."""
         from xray_registration.ros.conversions import array_to_image, camera_to_message
 
         header = self.header()
-        return self.send(array_to_image(scene.raw, header), camera_to_message(scene.camera, header))
+        return self.send(array_to_image(raw, header), camera_to_message(camera, header))
 
     def wait_for_report(self, stamp: str) -> dict[str, str]:
         """Diagnostics values of the image with this stamp."""

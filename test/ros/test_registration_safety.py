@@ -122,12 +122,28 @@ def test_planned_level_and_guidance(
     assert len(peer.transforms) == 3
 
 
-def test_an_ambiguous_level_is_an_error(scene: Any, peer: Any, make_node: MakeNode) -> None:
+def test_an_ambiguous_level_is_an_error(
+    vertebral_column: Any, peer: Any, make_node: MakeNode, tmp_path: Path
+) -> None:
     """Whether or not a level is planned; and nothing gets to /tf."""
-    make_node(gate__min_level_margin=0.5, gate__clear_level_margin=1.0)
+    sitk = pytest.importorskip("SimpleITK")
+    column = vertebral_column(None)
+    # T4 to T10 as TotalSegmentator numbers them
+    numbers = np.where(column.labels.labels > 0, 41 - column.labels.labels, 0).astype(np.uint8)
+    for name, voxels in (("ct.nrrd", column.ct.hu), ("labels.nrrd", numbers)):
+        image = sitk.GetImageFromArray(voxels)
+        image.SetSpacing(column.ct.spacing_mm.tolist())
+        sitk.WriteImage(image, str(tmp_path / name))
+    counts = np.where(column.mask, 40000 * np.exp(-column.attenuation), 0).astype(np.uint16)
+    make_node(
+        ct_path=str(tmp_path / "ct.nrrd"),
+        label_map_path=str(tmp_path / "labels.nrrd"),
+        isocentre__labels="",
+        gate__min_level_margin=0.05,
+    )
     peer.wait_for_subscribers()
-    peer.send_initialpose(scene.start())
-    values = peer.wait_for_report(peer.send_scene(scene))
+    peer.send_initialpose(column.pose)
+    values = peer.wait_for_report(peer.send_picture(counts, column.camera))
     assert (values["state"], values["level_guard"]) == ("rejected", "ambiguous"), values
     assert peer.statuses[-1].level == DiagnosticStatus.ERROR
     assert peer.statuses[-1].message.startswith("the level is ambiguous")

@@ -23,7 +23,13 @@ _CUT_CHORD = 0.35  # a line that leaves less of a stronger one's chord contradic
 _JUMP_SHARE = 0.6  # of the chord along which the light must jump
 _BELOW_SHARE = 0.85  # of the pixels beyond that must be darker than the field at their foot
 _CALM_SHARE = 0.96  # of the pixels beyond that must be without structure
-_CALM_PX, _CALM_EDGE = 3.0, 0.01
+_CALM_BESIDE_FIELD = 0.5  # or at most as much structure beyond, of that in the field
+_CALM_PX, _CALM_EDGE = (2.5, 8.0), 0.004
+_CONTOUR_EDGE = 0.01
+_OPEN_BEAM = 0.9  # of the range: between blades the patient darkens more than half of the field
+_CLEAR_PX = 10.0  # from a line on, its own blurred edge is no structure any more
+_CONTOURS_IN_A_FIELD = (0.01, 0.55)  # share of its pixels
+_MANY_CONTOURS = 0.16  # of a field that is mostly open beam
 _SMALLEST_FIELD = 0.18  # share of the image; the open beam beside a patient is narrower
 _MARGIN_PX = 5.0  # penumbra, in pixels of the full image
 
@@ -43,14 +49,33 @@ def field_between_blades(light: _Array, counts: bool) -> NDArray[np.bool_] | Non
     picture = _Picture.of(light, factor, counts)
     if picture is None:
         return None
-    planes = _without_contradictions(picture, _candidates(picture))
+    planes = [p for p in _candidates(picture) if _is_field(picture, _inside(picture, [p]))]
+    planes = _without_contradictions(picture, planes)
     if counts:
-        planes = [p for p in planes if _is_calm_beyond(picture, p)]
+        planes = _calm_beyond(picture, planes)
     planes = _confirmed(picture, planes)
-    if not planes:
+    if not planes or not _is_field(picture, _inside(picture, planes)):
         return None
     field = _drawn(planes, light.shape, factor)
     return field if field.mean() >= _SMALLEST_FIELD else None
+
+
+def shows_a_patient(light: _Array, field: NDArray[np.bool_], counts: bool) -> bool:
+    """Whether a field (H, W) is more than the open beam beside a patient, who then would be taken
+    for the blades; ``light`` and ``counts`` as for :func:`field_between_blades`.
+
+    A hand in an open beam is a patient as well, but then it is well seen.
+    """
+    from scipy import ndimage
+
+    factor = max(1, int(np.ceil(max(light.shape) / _WORK_SIDE_PX)))
+    picture = _Picture.of(light, factor, counts)
+    if picture is None:
+        return True
+    height, width = picture.shape
+    small = field[: height * factor : factor, : width * factor : factor]
+    inside = ndimage.binary_erosion(small, iterations=int(_CLEAR_PX))
+    return _is_field(picture, inside) or _contours(picture, inside) >= _MANY_CONTOURS
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +85,15 @@ class _Picture:
     Attributes:
         smooth: (H, W) for sampling along lines.
         gradient: (2, H, W) of x and y, per pixel.
-        structure: (H, W) bool, gradients that noise does not make.
+        structure: (H, W) bool, fine gradients that neither noise nor scatter makes.
+        contours: (H, W) bool, gradients of any kind that noise does not make.
         noise: standard deviation of a pixel.
     """
 
     smooth: _Array
     gradient: _Array
     structure: NDArray[np.bool_]
+    contours: NDArray[np.bool_]
     noise: float
 
     @classmethod
@@ -85,11 +112,13 @@ class _Picture:
             return None
         signal = (signal - low) / (high - low)
         rough = np.abs(signal - ndimage.median_filter(signal, 3))
-        calm = _gradient(ndimage.gaussian_filter(signal, _CALM_PX))
+        # scattered light rises and falls, but slowly
+        fine, slow = (ndimage.gaussian_filter(signal, size) for size in _CALM_PX)
         return cls(
             smooth=ndimage.gaussian_filter(signal, 1.5),
             gradient=_gradient(ndimage.gaussian_filter(signal, 1.0)),
-            structure=np.hypot(*calm) > _CALM_EDGE,
+            structure=np.hypot(*_gradient(fine - slow)) > _CALM_EDGE,
+            contours=np.hypot(*_gradient(fine)) > _CONTOUR_EDGE,
             noise=1.8 * float(np.median(rough)) + 1e-4,
         )
 
@@ -192,13 +221,48 @@ def _without_contradictions(picture: _Picture, planes: list[_Array]) -> list[_Ar
     return kept
 
 
-def _is_calm_beyond(picture: _Picture, plane: _Array) -> bool:
+def _distance(picture: _Picture, plane: _Array) -> _Array:
+    """(H, W) signed distance beyond a line, pixels."""
     height, width = picture.shape
     y, x = np.mgrid[:height, :width]
-    beyond = plane[0] * x + plane[1] * y + plane[2] > 10.0
-    if beyond.sum() < 200:
-        return True
-    return float(np.mean(~picture.structure[beyond])) >= _CALM_SHARE
+    return np.asarray(plane[0] * x + plane[1] * y + plane[2])
+
+
+def _inside(picture: _Picture, planes: list[_Array]) -> NDArray[np.bool_]:
+    inside = np.ones(picture.shape, dtype=np.bool_)
+    for plane in planes:
+        inside &= _distance(picture, plane) < -_CLEAR_PX
+    return inside
+
+
+def _contours(picture: _Picture, inside: NDArray[np.bool_]) -> float:
+    """Share of the pixels that lie on contours."""
+    return float(np.mean(picture.contours[inside])) if inside.any() else 0.0
+
+
+def _is_field(picture: _Picture, inside: NDArray[np.bool_]) -> bool:
+    """Neither the open beam, nor the slope of light at a patient's side."""
+    least, most = _CONTOURS_IN_A_FIELD
+    return (
+        least <= _contours(picture, inside) <= most
+        and float(np.median(picture.smooth[inside])) <= _OPEN_BEAM
+    )
+
+
+def _calm_beyond(picture: _Picture, planes: list[_Array]) -> list[_Array]:
+    """The lines beyond which there is no structure, or far less than in the field.
+
+    Some there may be: scattered light has an edge where the patient ends.
+    """
+    inside = _inside(picture, planes)
+    anatomy = float(np.mean(picture.structure[inside])) if inside.any() else 0.0
+    limit = max(1.0 - _CALM_SHARE, _CALM_BESIDE_FIELD * anatomy)
+    kept = []
+    for plane in planes:
+        beyond = _distance(picture, plane) > _CLEAR_PX
+        if beyond.sum() < 200 or float(np.mean(picture.structure[beyond])) <= limit:
+            kept.append(plane)
+    return kept
 
 
 def _confirmed(picture: _Picture, planes: list[_Array]) -> list[_Array]:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xray_registration.errors import InputError
 from xray_registration.imaging import masks
-from xray_registration.imaging.blades import field_between_blades
+from xray_registration.imaging.blades import field_between_blades, shows_a_patient
 from xray_registration.imaging.collimation import open_field
 from xray_registration.imaging.radiograph_checks import (
     KINDS,
@@ -309,8 +309,12 @@ def _mask_automatically(
     else:
         signals = [-values, values]
     is_counts = kind == "intensity"
-    fields = (open_field(signal, usable, logarithmic=is_counts) for signal in signals)
-    inside = next((field for field in fields if field is not None), None)
+    inside = None
+    for signal in signals:
+        field = open_field(signal, usable, logarithmic=is_counts)
+        if field is not None and shows_a_patient(signal, field, is_counts):
+            inside = field
+            break
     if inside is None:
         inside = field_between_blades(signals[0], is_counts)
     if inside is not None:
