@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from xray_registration.geometry.camera import Camera
 from xray_registration.imaging.radiograph import Radiograph, make_radiograph
 from xray_registration.imaging.undistort import undistort
 from xray_registration.registration import Registrar, RegistrationResult, View
+from xray_registration.registration.regressor_start import RegressorStart
 from xray_registration.ros.conversions import camera_from_message, image_to_array
 from xray_registration.ros.patient import given_isocentre_lps_mm, load_patient
-from xray_registration.ros.registration_settings import RegistrationSettings
+from xray_registration.ros.registration_settings import NetworkStart, RegistrationSettings
 from xray_registration.ros.view_settings import ViewSettings
 
 Matrix = npt.NDArray[np.float64]
@@ -77,7 +79,8 @@ class FrameProcessor:
         """Load the patient and build the registrar.
 
         Raises:
-            InputError: see ``load_patient``; or a device that is not there.
+            InputError: see ``load_patient``; a device that is not there; no start-pose weights for
+                this CT where they are asked for.
         """
         self.ct, self.labels = load_patient(settings.patient)
         self.registrar = Registrar(
@@ -88,6 +91,10 @@ class FrameProcessor:
             isocentre_lps_mm=given_isocentre_lps_mm(settings.patient, self.labels),
         )
         self._threads = settings.threads
+        self._proposer: RegressorStart | None = None
+        if isinstance(settings.start, NetworkStart):
+            path = settings.start.checkpoint
+            self._proposer = RegressorStart.for_ct(self.ct, Path(path) if path else None)
 
     @property
     def isocentre_lps_mm(self) -> Matrix:
@@ -133,14 +140,19 @@ class FrameProcessor:
         return Shot(radiograph, camera)
 
     def register(
-        self, shots: tuple[Shot, ...], camera_from_rig: tuple[Matrix, ...], rig_from_ct: Matrix
+        self,
+        shots: tuple[Shot, ...],
+        camera_from_rig: tuple[Matrix, ...],
+        rig_from_ct: Matrix | None,
     ) -> RegistrationResult:
-        """The library's result (LPS mm) from the start ``rig_from_ct`` (4, 4).
+        """The library's result (LPS mm) from the start ``rig_from_ct`` (4, 4); None = proposed from
+        the pictures.
 
         With one view the rig is the camera and ``camera_from_rig`` the identity.
 
         Raises:
-            InputError: a start with which the CT is not in the picture.
+            InputError: a start with which the CT is not in the picture; a start is to be proposed,
+                but ``start.source`` was another one at configure.
         """
         if self._threads:
             # Here and not in the constructor: OpenMP keeps the number per calling thread.
@@ -149,7 +161,11 @@ class FrameProcessor:
             View(shot.radiograph, shot.camera, matrix)
             for shot, matrix in zip(shots, camera_from_rig, strict=True)
         ]
-        return self.registrar.register(views, rig_from_ct)
+        if rig_from_ct is not None:
+            return self.registrar.register(views, rig_from_ct)
+        if self._proposer is None:
+            raise InputError("start.source 'network' is taken up when the node is configured")
+        return self.registrar.register(views, self._proposer.propose(views)[0])
 
 
 def _camera_from_info(

@@ -15,7 +15,11 @@ from xray_registration.errors import InputError
 from xray_registration.ros import frame_report
 from xray_registration.ros.frame_processor import Frame
 from xray_registration.ros.frame_report import Case, FrameReport
-from xray_registration.ros.registration_settings import CArmStart, RegistrationSettings
+from xray_registration.ros.registration_settings import (
+    CArmStart,
+    NetworkStart,
+    RegistrationSettings,
+)
 from xray_registration.ros.rig import camera_from_rig, parent_frame_id
 from xray_registration.ros.solver import Ending, Order, Solver
 from xray_registration.ros.start_pose import StartPose, StartPosePolicy
@@ -59,9 +63,11 @@ class ImageFlow:
         except InputError as error:
             return frame_report.bad_input(case, str(error))
         start = self._choose_start(settings, parent, rig)
-        outcome = self._solver.solve(
-            Order(frame, settings, rig, None if start is None else start.rig_from_ct)
-        )
+        proposes = start is None and isinstance(settings.start, NetworkStart)
+        order = Order(frame, settings, rig, None if start is None else start.rig_from_ct, proposes)
+        if proposes:
+            start = self._starts.proposed()
+        outcome = self._solver.solve(order)
         case = Case(frame, parent, rig, outcome.cameras, None if start is None else start.source)
         if outcome.ending is Ending.BAD_INPUT:
             return frame_report.bad_input(case, outcome.text)

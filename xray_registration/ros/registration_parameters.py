@@ -160,8 +160,16 @@ SPECS: tuple[ParameterSpec, ...] = (
         "start.source",
         "none",
         "Start pose when there is neither an initialpose nor an accepted image before: none (wait "
-        "for initialpose), matrix, pose or carm (the parameters of that name; of the first view).",
-        choices=("none", "matrix", "pose", "carm"),
+        "for initialpose), matrix, pose or carm (the parameters of that name; of the first view), "
+        "or network (proposed from the image by weights trained for this CT).",
+        choices=("none", "matrix", "pose", "carm", "network"),
+    ),
+    ParameterSpec(
+        "start.checkpoint_path",
+        "",
+        "The regressor.json of xray-registration train; empty = the weights in the package, which "
+        "there are for the example CT.",
+        When.CONFIGURE,
     ),
     ParameterSpec(
         "start.matrix",

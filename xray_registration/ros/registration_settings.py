@@ -69,6 +69,13 @@ class CArmStart:
         )
 
 
+@dataclass(frozen=True)
+class NetworkStart:
+    """Start poses proposed from the image; ``checkpoint`` empty: the weights in the package."""
+
+    checkpoint: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class RegistrationSettings:
     """All parameters of the node, checked; lengths in mm, CT coordinates in LPS."""
@@ -96,7 +103,7 @@ class RegistrationSettings:
     sdd_mm: float | None
     pixel_pitch_mm: tuple[float, float] | None
     principal_point_px: tuple[float, float] | None
-    start: Matrix | CArmStart | None
+    start: Matrix | CArmStart | NetworkStart | None
     use_previous: bool
     max_rejects: int
     stale_after_s: float | None
@@ -116,7 +123,7 @@ class RegistrationSettings:
         """camera_from_ct (LPS mm) of the ``start.*`` parameters; None without one."""
         if isinstance(self.start, CArmStart):
             return self.start.camera_from_ct(isocentre_lps_mm)
-        return self.start
+        return None if isinstance(self.start, NetworkStart) else self.start
 
 
 def build_settings(values: Mapping[str, Value]) -> RegistrationSettings:
@@ -232,7 +239,7 @@ def _config(values: Mapping[str, Value]) -> RegistrationConfig:
     return replace(config, gate=gate)
 
 
-def _start(values: Mapping[str, Value], ct_axes: str) -> Matrix | CArmStart | None:
+def _start(values: Mapping[str, Value], ct_axes: str) -> Matrix | CArmStart | NetworkStart | None:
     # What is given is checked even when it is not the chosen source.
     starts = {"matrix": _start_matrix(values), "pose": _start_pose(values)}
     source = str(values["start.source"])
@@ -242,6 +249,8 @@ def _start(values: Mapping[str, Value], ct_axes: str) -> Matrix | CArmStart | No
             needed = {"matrix": "'start.matrix'", "pose": "'start.pose.*' (both)"}[source]
             raise InputError(f"parameter {needed} is not given; start.source '{source}' needs it")
         return to_lps(start, ct_axes)
+    if source == "network":
+        return NetworkStart(str(values["start.checkpoint_path"]))
     if source == "carm":
         return CArmStart(
             primary_deg=number(values, "start.carm.primary_deg"),

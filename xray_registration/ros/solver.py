@@ -58,12 +58,15 @@ class Ending(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """A frame to register. ``camera_from_rig`` of every view; no start: only decoded."""
+    """A frame to register. ``camera_from_rig`` of every view; no start: only decoded, or with
+    ``propose`` registered from starts that are proposed from the pictures.
+    """
 
     frame: Frame
     settings: RegistrationSettings
     camera_from_rig: tuple[Matrix, ...]
     rig_from_ct_start: Matrix | None
+    propose: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,10 +163,11 @@ class LocalSolver:
         except InputError as error:
             return Outcome(Ending.BAD_INPUT, str(error))
         self._shots, cameras = shots, tuple(shot.camera for shot in shots)
-        if order.rig_from_ct_start is None:
+        starts = order.rig_from_ct_start
+        if starts is None and not order.propose:
             return Outcome(Ending.NO_START, cameras=cameras)
         try:
-            result = self._processor.register(shots, order.camera_from_rig, order.rig_from_ct_start)
+            result = self._processor.register(shots, order.camera_from_rig, starts)
         except InputError as error:
             return Outcome(Ending.UNUSABLE_START, str(error), cameras=cameras)
         levels = self._levels.seen(

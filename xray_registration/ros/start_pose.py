@@ -5,7 +5,8 @@ In this order, the first that is there:
 1. ``initialpose`` - what a person or another node has just said, until an image was accepted that
    started from it;
 2. ``previous`` - the pose of the last accepted image (when ``start.use_previous``);
-3. ``parameter`` - the start pose of the parameters (when ``start.source`` is not ``none``).
+3. ``parameter`` - the start pose of the parameters, or ``network`` - those that the regressor
+   proposes from the image itself (when ``start.source`` is not ``none``).
 
 A start of 1 or 2 from which ``max_rejects`` images in a row were rejected is dropped: a C-arm that
 was moved far away is not searched for from a stale pose for ever.
@@ -29,6 +30,7 @@ class StartSource(str, Enum):
     INITIALPOSE = "initialpose"
     PREVIOUS = "previous"
     PARAMETER = "parameter"
+    NETWORK = "network"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +76,11 @@ class StartPosePolicy:
             if parameter is None:
                 return None
             return StartPose(parameter, StartSource.PARAMETER, epoch=self._epoch)
+
+    def proposed(self) -> StartPose:
+        """Stands for the poses that the network proposes, for ``report``."""
+        with self._lock:
+            return StartPose(np.eye(4), StartSource.NETWORK, epoch=self._epoch)
 
     def report(self, start: StartPose, accepted: Matrix | None, max_rejects: int) -> bool:
         """Say what became of an image.
