@@ -47,11 +47,11 @@ def test_every_frame_is_right(demo: Path) -> None:
     assert summary["problems"] == []
     assert 0.0 < summary["mtre_median_mm"] <= summary["mtre_max_mm"] < 2.0
     assert summary["seconds_median"] > 0.0
-    # the first start is 15 mm and 8 degrees off
-    assert summary["first_start_mtre_mm"] > 12.0
+    # nobody gives a start: the network's guess is some millimetres or centimetres off
+    assert 0.5 < summary["first_start_mtre_mm"] < 60.0
     frames = summary["per_frame"]
     assert [frame["frame"] for frame in frames] == [0, 1, 2]
-    assert [frame["start_source"] for frame in frames] == ["parameter", "previous", "previous"]
+    assert [frame["start_source"] for frame in frames] == ["network", "previous", "previous"]
     assert len({frame["stamp"] for frame in frames}) == 3
 
 
@@ -88,7 +88,7 @@ def test_pictures_and_page(demo: Path) -> None:
     assert leftovers == []
 
 
-def test_the_node_is_told_a_start_and_nothing_of_the_arc(demo: Path) -> None:
+def test_the_node_is_told_neither_a_start_nor_the_arc(demo: Path) -> None:
     values = yaml.safe_load((demo / "nodes" / "registration_node.yaml").read_text())
     parameters = values["registration_node"]["ros__parameters"]
     assert set(parameters) == {
@@ -98,10 +98,9 @@ def test_the_node_is_told_a_start_and_nothing_of_the_arc(demo: Path) -> None:
         "image.kind",
         "device",
         "start.source",
-        "start.matrix",
         "start.use_previous",
     }
-    assert len(parameters["start.matrix"]) == 16
+    assert parameters["start.source"] == "network"
 
 
 def _descendants(pid: int) -> set[int]:

@@ -47,7 +47,7 @@ def _events(stamp: str, found: np.ndarray | None, x: float, seconds: float = 0.5
 def _scores(*found: np.ndarray | None) -> list[FrameScore]:
     """The truth moves by 3 mm from frame to frame."""
     heard = HeardFrames()
-    scorer = Scorer(TARGETS, np.zeros(3), _pose(15.0), [(0.0, 0.0)] * len(found))
+    scorer = Scorer(TARGETS, np.zeros(3), lambda frame: _pose(15.0), [(0.0, 0.0)] * len(found))
     for number, pose in enumerate(found):
         for event in _events(f"100.{number:09d}", pose, 3.0 * number):
             frame = heard.add(event)
@@ -114,7 +114,7 @@ def test_what_makes_the_demo_fail() -> None:
 
 def test_a_rejected_pose_on_tf_is_a_problem() -> None:
     heard = HeardFrames()
-    scorer = Scorer(TARGETS, np.zeros(3), _pose(), [(0.0, 0.0)])
+    scorer = Scorer(TARGETS, np.zeros(3), lambda frame: _pose(), [(0.0, 0.0)])
     events = _events("1.000000000", None, 0.0)
     tf = {"event": "tf", "stamp": "1.000000000", "parent_from_child": _pose().tolist()}
     for event in [tf, *events]:

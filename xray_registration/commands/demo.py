@@ -50,7 +50,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--preset", choices=_PRESETS, default="standard", help="of the X-ray model (standard)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of noise and first start pose (0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (0)")
     parser.add_argument("--cache", metavar="DIR", help="keep rendered X-rays for the next time")
     parser.add_argument(
         "--timeout", type=float, default=300.0, metavar="S", help="longest silence, seconds (300)"
@@ -124,16 +124,15 @@ def _live(plan: Plan, nodes: Path, images: Path, timeout_s: float) -> tuple[Scen
         processes.start("carm_simulator", simulator, plan.simulator_parameters())
 
         from xray_registration.commands.demo_plan import make_scene
-        from xray_registration.evaluation.demo_score import Scorer
+        from xray_registration.evaluation.demo_score import FirstProposal, Scorer
 
         scene = make_scene(plan)
         node = "xray_registration.ros.registration_node"
-        processes.start("registration_node", node, plan.node_parameters(scene.first_start))
+        processes.start("registration_node", node, plan.node_parameters())
         client = {"image_dir": str(images.resolve())}
         processes.start("demo_client", "xray_registration.ros.demo_client", client, listen=True)
-        scorer = Scorer(
-            scene.targets_lps_mm, scene.isocentre_lps_mm, scene.first_start, plan.arc.angles_deg
-        )
+        proposal = FirstProposal(scene.ct, plan.camera, images)
+        scorer = Scorer(scene.targets_lps_mm, scene.isocentre_lps_mm, proposal, plan.arc.angles_deg)
         _follow(processes, table, scorer, plan.frames, timeout_s)
     return scene, scorer
 
@@ -174,7 +173,6 @@ def _simulator_text(event: dict[str, Any], frames: int) -> tuple[str, str]:
 
 
 def _about(plan: Plan, scene: Scene, live_s: float) -> Any:
-    from xray_registration.commands.demo_plan import START_DEG, START_MM
     from xray_registration.evaluation.demo_report import DemoAbout
 
     return DemoAbout(
@@ -188,9 +186,6 @@ def _about(plan: Plan, scene: Scene, live_s: float) -> Any:
         labels=scene.labels,
         vertebrae=scene.vertebrae,
         target_count=len(scene.targets_lps_mm),
-        first_start=scene.first_start,
-        start_mm=START_MM,
-        start_deg=START_DEG,
         live_s=live_s,
     )
 

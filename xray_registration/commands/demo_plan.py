@@ -14,13 +14,11 @@ from xray_registration.geometry.camera import Camera
 from xray_registration.imaging.example import load_example
 from xray_registration.imaging.labels import LabelMap
 from xray_registration.imaging.volume import CTVolume
-from xray_registration.registration.perturbation import perturbed_pose
 
 Matrix = npt.NDArray[np.float64]
 
 CANDIDATES = tuple(f"vertebrae_T{n}" for n in range(1, 13))
 ISOCENTRE = tuple(f"vertebrae_T{n}" for n in range(5, 11))
-START_MM, START_DEG = 15.0, 8.0
 _FIELD_MM = 297.0  # side of the flat detector
 _SDD_MM = 1020.0
 _SOURCE_ISOCENTRE_MM = 700.0
@@ -73,16 +71,15 @@ class Plan:
             "xray.seed": self.seed,
         }
 
-    def node_parameters(self, first_start: Matrix) -> dict[str, Any]:
-        """Of registration_node. It is told where to start, and nothing of the truth."""
+    def node_parameters(self) -> dict[str, Any]:
+        """Of registration_node. It is told neither where to start nor anything of the truth."""
         return {
             "ct_path": "example",
             "label_map_path": "example",
             "isocentre.labels": ",".join(ISOCENTRE),
             "image.kind": "intensity",
             "device": self.device,
-            "start.source": "matrix",
-            "start.matrix": [float(value) for value in first_start.ravel()],
+            "start.source": "network",
             "start.use_previous": True,
         }
 
@@ -93,7 +90,6 @@ class Scene:
 
     Attributes:
         poses: camera_from_ct (4, 4) LPS mm of every frame.
-        first_start: the start pose of the first frame.
         vertebrae: names of those on which errors are measured.
         targets_lps_mm: (N, 3) their centroids and surface points.
     """
@@ -102,7 +98,6 @@ class Scene:
     labels: LabelMap
     isocentre_lps_mm: Matrix
     poses: list[Matrix]
-    first_start: Matrix
     vertebrae: list[str]
     targets_lps_mm: Matrix
 
@@ -114,5 +109,4 @@ def make_scene(plan: Plan) -> Scene:
     isocentre = np.mean([centroids[name] for name in ISOCENTRE], axis=0)
     poses = plan.arc.poses(isocentre)
     names, targets = vertebra_targets(labels, CANDIDATES, poses, plan.camera)
-    start = perturbed_pose(poses[0], isocentre, START_MM, START_DEG, plan.seed)
-    return Scene(ct, labels, isocentre, poses, start, names, targets)
+    return Scene(ct, labels, isocentre, poses, names, targets)

@@ -60,9 +60,6 @@ class DemoAbout:
     labels: LabelMap
     vertebrae: Sequence[str]
     target_count: int
-    first_start: Matrix
-    start_mm: float
-    start_deg: float
     live_s: float
 
 
@@ -82,12 +79,7 @@ def write_report(
         (folder / name).mkdir(exist_ok=True)
         for old in (folder / name).glob("frame_*.png"):
             old.unlink()
-    frames = []
-    start = about.first_start
-    for score in scores:
-        frames.append(_frame(folder, images, score, about, structures, start))
-        if score.heard.broadcast is not None:
-            start = score.heard.broadcast
+    frames = [_frame(folder, images, score, about, structures) for score in scores]
     record = {
         **summary(scores, about.frames),
         "seconds_total": about.live_s,
@@ -109,7 +101,6 @@ def _frame(
     score: FrameScore,
     about: DemoAbout,
     structures: Structures,
-    start: Matrix,
 ) -> dict[str, Any]:
     """Write a frame's pictures; what the page needs of it."""
     heard = score.heard
@@ -122,13 +113,13 @@ def _frame(
     picture = draw(radiograph, camera, heard.found, structures, score.accepted, _caption(score))
     write_atomically(folder / "overlays" / name, image_file_bytes(picture))
     if score.number == 0:
-        text = f"start of the first frame: {score.start_mtre_mm:.1f} mm off"
-        at_start = draw(radiograph, camera, start, structures, True, text, colour=START)
+        text = f"the network's first guess: {score.start_mtre_mm:.1f} mm off"
+        at_start = draw(radiograph, camera, score.start, structures, True, text, colour=START)
         write_atomically(folder / "overlays" / "frame_00_start.png", image_file_bytes(at_start))
     return {
         "xray": _data_url(_page_picture(radiograph)),
         "found": _outlines(structures, heard.found, camera),
-        "start": _outlines(structures, start, camera),
+        "start": _outlines(structures, score.start, camera),
         "width": camera.width,
         "height": camera.height,
     }
@@ -212,8 +203,6 @@ def _page(
         seconds=_shown(record["seconds_median"], 2),
         latency=_shown(record["latency_median_s"], 2),
         first_start=_shown(record["first_start_mtre_mm"], 1),
-        start_mm=f"{about.start_mm:g}",
-        start_deg=f"{about.start_deg:g}",
         step_deg=f"{step:.1f}",
         limit=f"{limit:g}",
         size=f"{about.camera.width} × {about.camera.height}",

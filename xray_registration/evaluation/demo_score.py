@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,10 @@ import numpy.typing as npt
 from xray_registration.evaluation.metrics import PoseErrors, mtre_mm, pose_errors
 from xray_registration.geometry.camera import Camera
 from xray_registration.imaging.labels import LabelMap
+from xray_registration.imaging.radiograph import make_radiograph
+from xray_registration.imaging.volume import CTVolume
+from xray_registration.registration import View
+from xray_registration.registration.regressor_start import RegressorStart
 
 Matrix = npt.NDArray[np.float64]
 
@@ -95,7 +100,8 @@ class FrameScore:
         number: from 0.
         angles_deg: primary and secondary angle of the C-arm.
         heard: what was heard of it.
-        start_mtre_mm: true error of the pose that the registration started from.
+        start: (4, 4) the pose that the registration started from; of several the likeliest.
+        start_mtre_mm: its true error.
         errors: of the pose on /tf, or where a rejected registration ended; None without a pose.
         seconds: the registration, as the node measured it; NaN when it says none.
         latency_s: from hearing the image to hearing the node's answer, as the client measured it.
@@ -104,6 +110,7 @@ class FrameScore:
     number: int
     angles_deg: tuple[float, float]
     heard: HeardFrame
+    start: Matrix
     start_mtre_mm: float
     errors: PoseErrors | None
     seconds: float
@@ -141,6 +148,24 @@ class FrameScore:
         }
 
 
+class FirstProposal:
+    """What the network of the package holds for the likeliest pose in the first picture."""
+
+    def __init__(self, ct: CTVolume, camera: Camera, images: Path) -> None:
+        """``images``: where the client keeps the pictures."""
+        self._proposer = RegressorStart.for_ct(ct)
+        self._camera = camera
+        self._images = images
+
+    def __call__(self, frame: HeardFrame) -> Matrix:
+        """(4, 4) camera_from_ct, LPS mm."""
+        assert frame.image_file is not None
+        raw = np.load(self._images / frame.image_file, allow_pickle=False)
+        radiograph = make_radiograph(raw, "intensity", source=frame.image_file)
+        proposed, _ = self._proposer.propose([View(radiograph, frame.camera or self._camera)])
+        return np.asarray(proposed[0])
+
+
 class Scorer:
     """Scores frames in their order, against targets on the vertebrae."""
 
@@ -148,7 +173,7 @@ class Scorer:
         self,
         targets_lps_mm: Matrix,
         isocentre_lps_mm: Matrix,
-        first_start: Matrix,
+        first_start: Callable[[HeardFrame], Matrix],
         angles_deg: Sequence[tuple[float, float]],
     ) -> None:
         """Prepare.
@@ -156,12 +181,13 @@ class Scorer:
         Args:
             targets_lps_mm: (N, 3) see ``vertebra_targets``.
             isocentre_lps_mm: (3,).
-            first_start: (4, 4) the start pose of the first frame.
+            first_start: gives (4, 4) the start pose of the first frame, when that is known.
             angles_deg: of every frame.
         """
         self._targets = targets_lps_mm
         self._isocentre = isocentre_lps_mm
-        self._start = first_start
+        self._first_start = first_start
+        self._start: Matrix | None = None
         self._angles = angles_deg
         self.scores: list[FrameScore] = []
 
@@ -169,6 +195,8 @@ class Scorer:
         """Score frame ``number``, which must be complete, after those before it."""
         assert frame.truth is not None
         assert frame.record is not None
+        if self._start is None:
+            self._start = self._first_start(frame)
         errors = None
         if frame.found is not None:
             errors = pose_errors(frame.found, frame.truth, self._targets, self._isocentre)
@@ -179,6 +207,7 @@ class Scorer:
             number=number,
             angles_deg=self._angles[number],
             heard=frame,
+            start=self._start,
             start_mtre_mm=mtre_mm(self._start, frame.truth, self._targets),
             errors=errors,
             seconds=float(result.get("seconds", np.nan)),
