@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from xray_registration.errors import XrayRegistrationError
+from xray_registration.memory import keep_freed_memory
 
 
 def serve(connection: Connection) -> None:
@@ -55,5 +56,6 @@ def serve(connection: Connection) -> None:
 def main() -> int:
     """Serve the socket whose number is the argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
     serve(Connection(int(sys.argv[1])))
     return 0
