@@ -260,7 +260,10 @@ def _calm_beyond(picture: _Picture, planes: list[_Array]) -> list[_Array]:
     kept = []
     for plane in planes:
         beyond = _distance(picture, plane) > _CLEAR_PX
-        if beyond.sum() < 200 or float(np.mean(picture.structure[beyond])) <= limit:
+        if beyond.sum() < 200 or (
+            float(np.mean(picture.structure[beyond])) <= limit
+            or _contours(picture, beyond) <= 1.0 - _CALM_SHARE
+        ):
             kept.append(plane)
     return kept
 

@@ -23,6 +23,7 @@ from xray_registration.rendering import AttenuationVolume, JosephProjector
 # Anatomy of this size is what the levels' lengths are stated for; smaller CTs get finer levels.
 _REFERENCE_EXTENT_MM = 250.0
 _SMALLEST_LENGTH_SCALE = 0.2
+_CUT_MM = 2.5  # voxels of the faces where the CT ends: only their shadow counts
 _BACKGROUND_MM = 1.4  # voxels of what does not move; its finest structure is not trusted anyway
 
 
@@ -101,7 +102,7 @@ def prepared_patient(
             level=level,
             pixel_mm=level.pixel_mm * scale,
             projector=projector(volume, spacing),
-            cut=None if cut is None else projector(cut, spacing),
+            cut=None if cut is None else projector(cut, max(spacing, _CUT_MM * scale)),
             corners_lps_mm=_corners(volume),
             background=None if rest is None else projector(rest, max(spacing, _BACKGROUND_MM)),
         )
