@@ -51,3 +51,15 @@ def test_equal_vertebrae_are_refused_and_both_are_named(vertebral_column: MakeCo
 def test_a_mark_on_one_of_them_tells_them_apart(vertebral_column: MakeColumn) -> None:
     result = registered(vertebral_column(3))
     assert result.accepted, result.reason_text
+
+
+def test_a_start_one_vertebra_off_ends_at_the_right_one(vertebral_column: MakeColumn) -> None:
+    """Where the levels differ, a start at the wrong one is put right or refused, never accepted."""
+    column = vertebral_column(3)
+    shift, _ = level_shifts(column.labels, column.ct.bone_box_lps().mean(0))
+    view = View(Radiograph(column.attenuation, column.mask, "attenuation"), column.camera)
+    registrar = Registrar(column.ct, RegistrationConfig(), label_map=column.labels)
+    result = registrar.register([view], column.pose @ shift.ct_from_ct)
+    centre = np.append(column.ct.bone_box_lps().mean(0), 1.0)
+    off_mm = np.linalg.norm(((result.rig_from_ct - column.pose) @ centre)[:3])
+    assert off_mm < 1.0 or not result.accepted, result.reason_text

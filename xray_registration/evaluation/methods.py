@@ -116,14 +116,8 @@ class OursWithoutStart(Ours):
 
     name = OURS_NO_START
 
-    def __init__(
-        self,
-        ct: CTVolume,
-        labels: LabelMap | None,
-        config: RegistrationConfig | None = None,
-        device: str = "cpu",
-    ) -> None:
-        super().__init__(ct, labels, config, device)
+    def __init__(self, ct: CTVolume, *more: Any) -> None:
+        super().__init__(ct, *more)
         self._proposer = RegressorStart.for_ct(ct)
 
     def register(self, views: Sequence[View], rig_from_ct_start: NDArray[np.float64]) -> Outcome:

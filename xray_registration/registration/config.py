@@ -86,8 +86,8 @@ class GateConfig:
         min_level_margin: by how much the similarity must fall when every vertebra is taken for its
             neighbour (with a label map that names vertebrae); else the level is ambiguous. 0 leaves
             the neighbours out.
-        clear_level_margin: where the similarity of the coarsest level falls by as much, the
-            neighbours are not refined to be sure.
+        clear_level_margin: a neighbour that is worse by as much at the coarsest level is not looked
+            at more closely.
     """
 
     min_similarity: float = 0.85

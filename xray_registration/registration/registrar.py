@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -38,7 +39,7 @@ _REFERENCE_EXTENT_MM = 250.0
 _SMALLEST_LENGTH_SCALE = 0.2
 _JUDGED_PIXEL_MM = 1.25
 _NEIGHBOUR_ITERATIONS = 8  # of poses one vertebra off
-_BACKGROUND_MM = 1.4  # voxels of what does not move; its finest structure is not trusted anyway
+_MOST_LEVELS_OFF = 3  # so often a pose may give way to one a vertebra off
 # Two poses whose similarities differ by less are equally good.
 _SAME_SIMILARITY = 1e-3
 
@@ -118,8 +119,12 @@ class Registrar:
             certain = result.accepted and sure
             if spread.count and not certain:
                 result = self._second_attempt(list(views), starts, result)
-            if result.accepted and self._level_shifts:
-                result = self._at_the_right_level(list(views), starts, result)
+            for _ in range(_MOST_LEVELS_OFF if self._level_shifts else 0):
+                checked = self._at_the_right_level(list(views), starts, result)
+                stays = np.array_equal(checked.rig_from_ct, result.rig_from_ct)
+                result = checked
+                if stays:
+                    break
         result = replace(result, seconds=time.perf_counter() - began)
         _log.debug("registration: %s, %s", result.reason.value, result.reason_text)
         return result
@@ -148,51 +153,59 @@ class Registrar:
     def _at_the_right_level(
         self, views: list[View], starts: Tensor, result: RegistrationResult
     ) -> RegistrationResult:
-        """The result, or that of a pose one vertebra off if it is more alike; else ambiguous when
-        they cannot be told apart.
+        """An accepted result, or that of a pose one vertebra off if it is more alike; ambiguous
+        when they cannot be told apart.
         """
-        found = torch.from_numpy(result.rig_from_ct)
-        moved = [found @ torch.from_numpy(shift.ct_from_ct) for shift in self._level_shifts]
-        poses = torch.stack([found, *moved])
-        everyone = torch.arange(len(poses))
-        # blurred as it is, the coarsest level forgives that vertebrae are not quite equally high
-        coarsest = self._objective(self._levels[0], views, poses)
-        at_once = torch.nan_to_num(coarsest.correlations(poses, everyone).mean(1), nan=-2.0)
-        if float(at_once[0] - at_once[1:].max()) >= self.config.gate.clear_level_margin:
+        if not result.accepted:
             return result
-        prepared = self._levels[min(1, len(self._levels) - 1)]
-        few = replace(prepared.level, max_iterations=_NEIGHBOUR_ITERATIONS)
-        objective = self._objective(prepared, views, poses[1:])
-        minimum = self._minimum(objective, poses[1:], few)
-        poses = torch.cat((poses[:1], minimum.poses))
-        judge = self._objective(_judging_level(self._levels), views, poses)
-        similarities = judge.correlations(poses, everyone).mean(1)
-        gap = similarities[0] - torch.nan_to_num(similarities[1:], nan=-2.0)
-        nearest = int(gap.argmin())
-        iterations = result.iterations + int(minimum.iterations.sum())
-        shift, other = self._level_shifts[nearest], poses[nearest + 1][None]
-        centre = torch.from_numpy(self.isocentre_lps_mm)
-        between = se3.perturbation_between(poses[:1], other, centre)[0, :3]
-        along = found[:3, :3] @ torch.from_numpy(shift.ct_from_ct[:3, 3])
-        # part of the way to the neighbour; one that came back is no other level, whatever its depth
-        moved_by = float(between @ along / along.square().sum())
-        margin = self.config.gate.min_level_margin
-        if moved_by < 0.5 or float(gap[nearest]) >= margin:
-            return replace(result, iterations=iterations)
-        if float(gap[nearest]) < -margin:
-            coarse = _Coarse(other, starts[:1], None, iterations)
-            return self._fine(views, replace(coarse, minimum=self._last_whole(views, other)))
+        found = torch.from_numpy(result.rig_from_ct)[None]
+        shifts = self._level_shifts
+        poses = torch.cat([found @ torch.from_numpy(shift.ct_from_ct) for shift in shifts])
+        margins = (self.config.gate.clear_level_margin, self.config.gate.min_level_margin)
+        judges = (self._levels[0], _judging_level(self._levels))
+        iterations, nearest, similarities = result.iterations, 0, torch.zeros(1)
+        for prepared, judge, margin in zip(self._levels[:2], judges, margins, strict=False):
+            few = replace(prepared.level, max_iterations=_NEIGHBOUR_ITERATIONS)
+            minimum = self._minimum(self._objective(prepared, views, poses), poses, few)
+            iterations += int(minimum.iterations.sum())
+            # one that came back is no other level
+            away = [n for n in range(len(shifts)) if self._is_away(found, minimum, shifts, n)]
+            if not away:
+                return replace(result, iterations=iterations)
+            shifts, poses = [shifts[n] for n in away], minimum.poses[away]
+            all_poses = torch.cat((found, poses))
+            objective = self._objective(judge, views, all_poses)
+            similarities = objective.correlations(all_poses, torch.arange(len(all_poses))).mean(1)
+            similarities = torch.nan_to_num(similarities, nan=-2.0)
+            nearest = int(similarities[1:].argmax())
+            if float(similarities[0] - similarities[1 + nearest]) >= margin:
+                return replace(result, iterations=iterations)
+        gap = float(similarities[0] - similarities[1 + nearest])
+        if gap < -margins[1]:
+            better = poses[nearest][None]
+            last = self._last_whole(views, better)
+            return self._fine(views, _Coarse(last.poses, starts[:1], last, iterations))
         return replace(
             result,
             accepted=False,
             reason=Reason.AMBIGUOUS,
             reason_text=(
-                f"{shift.level} and {shift.taken_for} cannot be told apart: with the one taken for "
-                f"the other the similarity is {float(similarities[nearest + 1]):.3f} against "
-                f"{float(similarities[0]):.3f}; a difference of {margin:.2f} is needed"
+                f"{shifts[nearest].level} and {shifts[nearest].taken_for} cannot be told apart: "
+                f"with the one taken for the other the similarity is "
+                f"{float(similarities[1 + nearest]):.3f} against {float(similarities[0]):.3f}; a "
+                f"difference of {margins[1]:.2f} is needed"
             ),
             iterations=iterations,
         )
+
+    def _is_away(
+        self, found: Tensor, minimum: Minimum, shifts: Sequence[LevelShift], n: int
+    ) -> bool:
+        """Whether pose ``n`` is nearer to the neighbouring vertebra than to this one."""
+        centre = torch.from_numpy(self.isocentre_lps_mm)
+        between = se3.perturbation_between(found, minimum.poses[n][None], centre)[0, :3]
+        along = found[0, :3, :3] @ torch.from_numpy(shifts[n].ct_from_ct[:3, 3])
+        return float(between @ along / along.square().sum()) >= 0.5
 
     def _last_whole(self, views: list[View], poses: Tensor) -> Minimum:
         prepared = self._levels[-1]
