@@ -142,8 +142,8 @@ class SpreadConfig:
 _DEFAULT_LEVELS = (
     Level(pixel_mm=5.0, spacing_mm=5.0, max_iterations=30),
     Level(pixel_mm=2.5, spacing_mm=2.5, max_iterations=20),
-    Level(pixel_mm=1.25, spacing_mm=1.4, max_iterations=5),
-    Level(pixel_mm=0.9, spacing_mm=1.4, max_iterations=3),
+    Level(pixel_mm=1.25, spacing_mm=1.4, max_iterations=3),
+    Level(pixel_mm=0.9, spacing_mm=1.4, max_iterations=2),
 )
 # Fine to the detector's own pixels: in one view only the finest edges tell depth from deformation.
 _DEFAULT_STRUCTURE_LEVELS = (
