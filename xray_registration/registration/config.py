@@ -30,7 +30,7 @@ class LevenbergMarquardtConfig:
     initial_damping: float = 1e-2
     rotation_scale_mm: float = 100.0
     max_step_mm: float = 25.0
-    min_step_mm: float = 0.01
+    min_step_mm: float = 0.05
     min_decrease: float = 1e-4
     huber: float = 1.5
 
@@ -143,7 +143,7 @@ _DEFAULT_LEVELS = (
     Level(pixel_mm=5.0, spacing_mm=5.0, max_iterations=30),
     Level(pixel_mm=2.5, spacing_mm=2.5, max_iterations=20),
     Level(pixel_mm=1.25, spacing_mm=1.4, max_iterations=3),
-    Level(pixel_mm=0.9, spacing_mm=1.4, max_iterations=2),
+    Level(pixel_mm=0.8, spacing_mm=1.4, max_iterations=4),
 )
 # Fine to the detector's own pixels: in one view only the finest edges tell depth from deformation.
 _DEFAULT_STRUCTURE_LEVELS = (

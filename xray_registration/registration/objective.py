@@ -59,16 +59,19 @@ class Objective:
         starts: Tensor,
         margin_mm: float,
         background: Projector | None = None,
+        shadow: Projector | None = None,
     ) -> None:
         """Prepare the pictures at ``pixel_mm`` (at the isocentre) for ``starts`` (S, 4, 4).
 
         ``corners_lps_mm`` (8, 3): the box of what attenuates; ``margin_mm`` (at the isocentre): how
-        far the CT's projection may move before pixels that should count are missing.
+        far the CT's projection may move before pixels that should count are missing. ``shadow``
+        says which pixels that projection covers; None: the projector itself, at more cost.
         """
         self._projector = projector
         self._residual = residual
         self._corners_lps_mm = corners_lps_mm
         self._background = background
+        self._shadow = shadow or projector
         self._pictures, self._starts = list(views), starts.to(torch.float64)
         self._views = [
             self._prepared(view, cut, pixel_mm, self._starts, margin_mm) for view in views
@@ -127,7 +130,7 @@ class Objective:
         window = self._window(poses, camera, reach_px)
         radiograph, camera = radiograph.cropped(*window), camera.cropped(*window)
         axes = self._projector.sampling_axes(poses)
-        shadow = _shadow(self._projector, poses, camera)
+        shadow = _shadow(self._shadow, poses, camera)
         covered = shadow > 0
         fixed = torch.from_numpy(np.array(radiograph.attenuation)).to(shadow)
         mask = torch.from_numpy(np.array(radiograph.mask)).to(shadow.device)

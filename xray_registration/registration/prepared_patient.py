@@ -23,6 +23,7 @@ from xray_registration.rendering import AttenuationVolume, JosephProjector
 # Anatomy of this size is what the levels' lengths are stated for; smaller CTs get finer levels.
 _REFERENCE_EXTENT_MM = 250.0
 _SMALLEST_LENGTH_SCALE = 0.2
+_SHADOW_MM = 5.0
 _CUT_MM = 2.5  # voxels of the faces where the CT ends: only their shadow counts
 _BACKGROUND_MM = 1.4  # voxels of what does not move; its finest structure is not trusted anyway
 
@@ -36,6 +37,7 @@ class PreparedLevel:
         pixel_mm: its pixel size for this patient.
         projector: of what moves.
         cut: of the faces where the CT ends within the body; None where it does not.
+        shadow: of what moves, coarse: where it projects.
         corners_lps_mm: (8, 3) box of what moves.
         background: of structures: the rest of the patient, else None.
     """
@@ -44,6 +46,7 @@ class PreparedLevel:
     pixel_mm: float
     projector: JosephProjector
     cut: JosephProjector | None
+    shadow: JosephProjector
     corners_lps_mm: NDArray[np.float64]
     background: JosephProjector | None = None
 
@@ -103,6 +106,7 @@ def prepared_patient(
             pixel_mm=level.pixel_mm * scale,
             projector=projector(volume, spacing),
             cut=None if cut is None else projector(cut, max(spacing, _CUT_MM * scale)),
+            shadow=projector(volume, max(spacing, _SHADOW_MM * scale)),
             corners_lps_mm=_corners(volume),
             background=None if rest is None else projector(rest, max(spacing, _BACKGROUND_MM)),
         )

@@ -329,6 +329,7 @@ class Registrar:
             # a level must be able to move the CT by several of its own pixels
             margin_mm=4 * prepared.pixel_mm,
             background=prepared.background,
+            shadow=prepared.shadow,
         )
 
 
