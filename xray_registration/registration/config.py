@@ -122,21 +122,29 @@ class SpreadConfig:
     Attributes:
         unless_similarity: a pose that is accepted with at least this similarity is beyond doubt. A
             local optimum, tens of mm off, was seen with 0.55, right poses with 0.65 to 0.99.
-        count: how many; 0 switches the second attempt off.
+        candidates: poses whose similarity is looked at, at the coarsest level.
+        count: how many of these, the most alike, are optimised; 0 switches the second attempt off.
+        apart_mm: least distance between any two of them, 1 rad as the optimiser's
+            ``rotation_scale_mm``.
         translation_mm: standard deviation along each axis, at the isocentre.
         rotation_deg: standard deviation about each axis.
         seed: of the fixed sequence.
     """
 
     unless_similarity: float = 0.8
+    candidates: int = 512
     count: int = 32
+    apart_mm: float = 15.0
     translation_mm: float = 15.0
     rotation_deg: float = 8.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.count < 0 or not (self.translation_mm >= 0 and self.rotation_deg >= 0):
+        lengths = (self.translation_mm, self.rotation_deg, self.apart_mm)
+        if self.count < 0 or not all(length >= 0 for length in lengths):
             raise InputError(f"{self}: expected numbers that are not negative.")
+        if self.candidates < 1:
+            raise InputError(f"candidates is {self.candidates}; expected one or more.")
 
 
 _DEFAULT_LEVELS = (
@@ -171,6 +179,8 @@ class RegistrationConfig:
         gate: accept or reject.
         spread: the second attempt.
         energy_kev: of the attenuation curve of the moving picture.
+        scatter_to_primary: scattered radiation that reaches the detector through its grid, see
+            `scatter`; 0 leaves it out.
         isolate_patient: leave the couch and other thin things beside the patient out of the CT.
     """
 
@@ -181,9 +191,14 @@ class RegistrationConfig:
     gate: GateConfig = _DEFAULT_GATE
     spread: SpreadConfig = _DEFAULT_SPREAD
     energy_kev: float = DEFAULT_ENERGY_KEV
+    scatter_to_primary: float = 0.2
     isolate_patient: bool = True
 
     def __post_init__(self) -> None:
+        if not 0 <= self.scatter_to_primary < math.inf:
+            raise InputError(
+                f"scatter_to_primary is {self.scatter_to_primary}; expected 0 or more."
+            )
         for name in ("levels", "structure_levels"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty; expected one resolution or more.")

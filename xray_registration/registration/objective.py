@@ -15,6 +15,7 @@ from torch import Tensor
 from xray_registration.geometry import Camera, transform_points
 from xray_registration.imaging.pyramid import downsample
 from xray_registration.imaging.volume import CTVolume
+from xray_registration.registration.scatter import with_scatter, with_scatter_and_jacobian
 from xray_registration.registration.view import View
 from xray_registration.rendering import AttenuationVolume, Projector
 from xray_registration.similarity import GradientResidual, GradientTarget
@@ -60,18 +61,21 @@ class Objective:
         margin_mm: float,
         background: Projector | None = None,
         shadow: Projector | None = None,
+        scatter_to_primary: float = 0.0,
     ) -> None:
         """Prepare the pictures at ``pixel_mm`` (at the isocentre) for ``starts`` (S, 4, 4).
 
         ``corners_lps_mm`` (8, 3): the box of what attenuates; ``margin_mm`` (at the isocentre): how
         far the CT's projection may move before pixels that should count are missing. ``shadow``
         says which pixels that projection covers; None: the projector itself, at more cost.
+        ``scatter_to_primary``: see `scatter`.
         """
         self._projector = projector
         self._residual = residual
         self._corners_lps_mm = corners_lps_mm
         self._background = background
         self._shadow = shadow or projector
+        self._scatter_to_primary = scatter_to_primary
         self._pictures, self._starts = list(views), starts.to(torch.float64)
         self._views = [
             self._prepared(view, cut, pixel_mm, self._starts, margin_mm) for view in views
@@ -94,7 +98,7 @@ class Objective:
             image, jacobian = self._projector.image_and_jacobian(
                 view.camera_from_rig @ poses, view.camera, self._axes(view, places)
             )
-            image = _before(view, image, places)
+            image, jacobian = self._detected_with_jacobian(view, image, jacobian, places)
             r, change = self._residual.with_jacobian(image, jacobian, view.target)
             to_camera = view.rig_to_camera.to(change)
             residuals.append(r.flatten(1))
@@ -109,10 +113,16 @@ class Objective:
             image = self._projector.image(
                 view.camera_from_rig @ poses, view.camera, self._axes(view, places)
             )
-            image = _before(view, image, places)
+            image = with_scatter(_before(view, image, places), self._scatter_to_primary)
             weight = view.weight[places]
             values.append(self._residual.correlation(image, view.target, weight))
         return torch.stack(values, 1)
+
+    def _detected_with_jacobian(
+        self, view: _LevelView, image: Tensor, jacobian: Tensor, places: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        image = _before(view, image, places)
+        return with_scatter_and_jacobian(image, jacobian, self._scatter_to_primary)
 
     def _axes(self, view: _LevelView, places: Tensor) -> Sequence[int] | None:
         return None if view.axes is None else [view.axes[n] for n in places.tolist()]

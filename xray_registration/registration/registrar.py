@@ -28,7 +28,7 @@ from xray_registration.registration.objective import Objective
 from xray_registration.registration.prepared_patient import PreparedLevel, prepared_patient
 from xray_registration.registration.quality_gate import Evidence, decide
 from xray_registration.registration.result import Reason, RegistrationResult
-from xray_registration.registration.spread import spread_starts
+from xray_registration.registration.spread import distinct, spread_starts
 from xray_registration.registration.view import View
 from xray_registration.registration.wrong_level import LevelShift, level_shifts
 
@@ -42,6 +42,7 @@ _NEIGHBOUR_ITERATIONS = 8  # of poses one vertebra off
 _MOST_LEVELS_OFF = 3  # so often a pose may give way to one a vertebra off
 # Two poses whose similarities differ by less are equally good.
 _SAME_SIMILARITY = 1e-3
+_SCREENED_AT_ONCE = 128  # poses: bounds the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,22 +134,36 @@ class Registrar:
         self, views: list[View], starts: Tensor, first: RegistrationResult
     ) -> RegistrationResult:
         """Once more from poses about the given starts; the better of the two results."""
-        centre = torch.from_numpy(self.isocentre_lps_mm)
-        scattered = [(s, p) for s in starts for p in spread_starts(s, centre, self.config.spread)]
-        kept = [
-            (given, pose)
-            for given, pose in scattered
-            if is_in_view(views, pose.numpy(), self._corners_lps_mm)
-        ]
-        if not kept:
+        given, poses = self._screened(views, starts)
+        if not len(poses):
             return first
-        given, poses = (torch.stack(column) for column in zip(*kept, strict=True))
         coarse = self._coarse(views, poses, given)
         if self._of_structures and not self._is_more_alike(views, coarse.poses, first):
             return replace(first, iterations=first.iterations + coarse.iterations)
         second = self._fine(views, coarse)
         best = second if second.similarity > first.similarity else first
         return replace(best, iterations=first.iterations + second.iterations)
+
+    def _screened(self, views: list[View], starts: Tensor) -> tuple[Tensor, Tensor]:
+        """Those (N, 4, 4) of the poses scattered about ``starts`` that are most like the pictures,
+        and which start each came from; N may be 0.
+        """
+        centre, spread = torch.from_numpy(self.isocentre_lps_mm), self.config.spread
+        given, poses = spread_starts(starts, centre, spread)
+        seen = [is_in_view(views, pose.numpy(), self._corners_lps_mm) for pose in poses]
+        given, poses = given[seen], poses[seen]
+        if not len(poses):
+            return given, poses
+        parts = poses.split(_SCREENED_AT_ONCE)
+        similarity = torch.cat([self._similarity(views, part) for part in parts])
+        best = distinct(poses, similarity, spread, centre, self.config.optimiser.rotation_scale_mm)
+        return given[best], poses[best]
+
+    def _similarity(self, views: list[View], poses: Tensor) -> Tensor:
+        """Of each of some poses (S, 4, 4), at the coarsest level: (S,)."""
+        objective = self._objective(self._levels[0], views, poses)
+        similarity = objective.correlations(poses, torch.arange(len(poses))).mean(1)
+        return torch.nan_to_num(similarity, nan=-2.0)
 
     def _at_the_right_level(
         self, views: list[View], starts: Tensor, result: RegistrationResult
@@ -330,6 +345,7 @@ class Registrar:
             margin_mm=4 * prepared.pixel_mm,
             background=prepared.background,
             shadow=prepared.shadow,
+            scatter_to_primary=self.config.scatter_to_primary,
         )
 
 

@@ -12,19 +12,47 @@ from xray_registration.geometry import se3
 from xray_registration.registration.config import SpreadConfig
 
 
-def spread_starts(start: Tensor, centre_lps_mm: Tensor, config: SpreadConfig) -> Tensor:
-    """``config.count`` poses (count, 4, 4) about ``start`` (4, 4).
+def spread_starts(
+    starts: Tensor, centre_lps_mm: Tensor, config: SpreadConfig
+) -> tuple[Tensor, Tensor]:
+    """About ``config.candidates`` poses (N, 4, 4) about all ``starts`` (S, 4, 4), and the start of
+    each (N, 4, 4).
 
     A scrambled Sobol sequence with a fixed seed, mapped to a normal distribution: the same poses in
     every run, and more evenly spread than independent draws.
     """
     from scipy.stats import norm, qmc
 
+    each = max(1, round(config.candidates / len(starts)))
     drawn = qmc.Sobol(6, scramble=True, seed=config.seed).random_base2(
-        math.ceil(math.log2(config.count))
+        math.ceil(math.log2(each * len(starts)))
     )
-    deviates = norm.ppf(drawn[: config.count])
+    deviates = norm.ppf(drawn[: each * len(starts)])
     sigma = np.array([config.translation_mm] * 3 + [math.radians(config.rotation_deg)] * 3)
-    return se3.left_increment(
-        start.expand(config.count, 4, 4), torch.from_numpy(deviates * sigma), centre_lps_mm
-    )
+    given = starts.repeat_interleave(each, 0)
+    return given, se3.left_increment(given, torch.from_numpy(deviates * sigma), centre_lps_mm)
+
+
+def distinct(
+    poses: Tensor,
+    similarity: Tensor,
+    config: SpreadConfig,
+    centre_lps_mm: Tensor,
+    rotation_scale_mm: float,
+) -> Tensor:
+    """Indices of at most ``config.count`` of the poses (N, 4, 4), the most alike (N,) first, each
+    further than ``config.apart_mm`` from those before it (1 rad as ``rotation_scale_mm``): they
+    are to lead to different optima.
+    """
+    units = torch.tensor([1.0] * 3 + [rotation_scale_mm] * 3, dtype=poses.dtype)
+    picked: list[int] = []
+    for n in similarity.argsort(descending=True, stable=True).tolist():
+        if len(picked) == config.count:
+            break
+        if picked:
+            here = poses[n].expand(len(picked), 4, 4)
+            between = se3.perturbation_between(here, poses[picked], centre_lps_mm) * units
+            if float(between.norm(dim=-1).min()) < config.apart_mm:
+                continue
+        picked.append(n)
+    return torch.tensor(picked, dtype=torch.long)
