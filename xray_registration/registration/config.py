@@ -95,7 +95,7 @@ class GateConfig:
     min_overlap: float = 0.15
     max_sigma_mm: float = 0.5
     max_unsettled_mm: float = 0.3
-    max_correction_mm: float = 80.0
+    max_correction_mm: float = 120.0
     min_level_margin: float = 0.05
     clear_level_margin: float = 0.3
 
@@ -132,11 +132,11 @@ class SpreadConfig:
     """
 
     unless_similarity: float = 0.8
-    candidates: int = 512
-    count: int = 32
+    candidates: int = 256
+    count: int = 16
     apart_mm: float = 15.0
-    translation_mm: float = 15.0
-    rotation_deg: float = 8.0
+    translation_mm: float = 20.0
+    rotation_deg: float = 10.0
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ from xray_registration.registration.objective import Objective
 from xray_registration.registration.prepared_patient import PreparedLevel, prepared_patient
 from xray_registration.registration.quality_gate import Evidence, decide
 from xray_registration.registration.result import Reason, RegistrationResult
+from xray_registration.registration.screening import shifted_to_match
 from xray_registration.registration.spread import distinct, spread_starts
 from xray_registration.registration.view import View
 from xray_registration.registration.wrong_level import LevelShift, level_shifts
@@ -42,6 +43,7 @@ _NEIGHBOUR_ITERATIONS = 8  # of poses one vertebra off
 _MOST_LEVELS_OFF = 3  # so often a pose may give way to one a vertebra off
 # Two poses whose similarities differ by less are equally good.
 _SAME_SIMILARITY = 1e-3
+_CONTENDERS = 3  # distinct optima of the coarsest level that are looked at more closely
 _SCREENED_AT_ONCE = 128  # poses: bounds the memory
 
 
@@ -53,12 +55,14 @@ class _Coarse:
         poses, given: (1, 4, 4), the pose and the caller's start that it came from.
         minimum: of the last level.
         iterations: of all starts.
+        is_given_up: before the last level.
     """
 
     poses: Tensor
     given: Tensor
     minimum: Minimum | None
     iterations: int
+    is_given_up: bool = False
 
 
 class Registrar:
@@ -113,13 +117,12 @@ class Registrar:
         began = time.perf_counter()
         starts = checked_starts(views, rig_from_ct_start, self._corners_lps_mm)
         with torch.no_grad():
-            result = self._attempt(list(views), starts, starts)
-            spread = self.config.spread
-            # bones alone are judged by a threshold of their own, which wrong poses are far below
-            sure = bool(self._of_structures) or result.similarity >= spread.unless_similarity
-            certain = result.accepted and sure
-            if spread.count and not certain:
-                result = self._second_attempt(list(views), starts, result)
+            coarse = self._coarse(list(views), starts, starts, may_give_up=True)
+            first = None if coarse.is_given_up else self._fine(list(views), coarse)
+            if first is not None and (self._is_beyond_doubt(first) or not self.config.spread.count):
+                result = first
+            else:
+                result = self._second_attempt(list(views), starts, coarse, first)
             for _ in range(_MOST_LEVELS_OFF if self._level_shifts else 0):
                 checked = self._at_the_right_level(list(views), starts, result)
                 stays = np.array_equal(checked.rig_from_ct, result.rig_from_ct)
@@ -130,19 +133,29 @@ class Registrar:
         _log.debug("registration: %s, %s", result.reason.value, result.reason_text)
         return result
 
+    def _is_beyond_doubt(self, result: RegistrationResult) -> bool:
+        # bones alone are judged by a threshold of their own, which wrong poses are far below
+        sure = result.similarity >= self.config.spread.unless_similarity
+        return result.accepted and (bool(self._of_structures) or sure)
+
     def _second_attempt(
-        self, views: list[View], starts: Tensor, first: RegistrationResult
+        self, views: list[View], starts: Tensor, found: _Coarse, first: RegistrationResult | None
     ) -> RegistrationResult:
-        """Once more from poses about the given starts; the better of the two results."""
+        """Once more from poses about the given starts and from what was found already; the better
+        of the two results.
+        """
         given, poses = self._screened(views, starts)
-        if not len(poses):
-            return first
+        given, poses = torch.cat((found.given, given)), torch.cat((found.poses, poses))
         coarse = self._coarse(views, poses, given)
-        if self._of_structures and not self._is_more_alike(views, coarse.poses, first):
-            return replace(first, iterations=first.iterations + coarse.iterations)
+        before = found.iterations if first is None else first.iterations
+        to_be_beaten = first if self._of_structures else None
+        if to_be_beaten is not None and not self._is_more_alike(views, coarse.poses, to_be_beaten):
+            return replace(to_be_beaten, iterations=before + coarse.iterations)
         second = self._fine(views, coarse)
-        best = second if second.similarity > first.similarity else first
-        return replace(best, iterations=first.iterations + second.iterations)
+        better = first is None or second.similarity > first.similarity
+        best = second if better else first
+        assert best is not None
+        return replace(best, iterations=before + second.iterations)
 
     def _screened(self, views: list[View], starts: Tensor) -> tuple[Tensor, Tensor]:
         """Those (N, 4, 4) of the poses scattered about ``starts`` that are most like the pictures,
@@ -150,13 +163,18 @@ class Registrar:
         """
         centre, spread = torch.from_numpy(self.isocentre_lps_mm), self.config.spread
         given, poses = spread_starts(starts, centre, spread)
+        poses = torch.cat(
+            [shifted_to_match(view, self._levels[0], poses, 60.0)[0] for view in views]
+        )
+        given = given.repeat(len(views), 1, 1)
         seen = [is_in_view(views, pose.numpy(), self._corners_lps_mm) for pose in poses]
         given, poses = given[seen], poses[seen]
         if not len(poses):
             return given, poses
         parts = poses.split(_SCREENED_AT_ONCE)
         similarity = torch.cat([self._similarity(views, part) for part in parts])
-        best = distinct(poses, similarity, spread, centre, self.config.optimiser.rotation_scale_mm)
+        scale_mm = self.config.optimiser.rotation_scale_mm
+        best = distinct(poses, similarity, spread.count, spread.apart_mm, centre, scale_mm)
         return given[best], poses[best]
 
     def _similarity(self, views: list[View], poses: Tensor) -> Tensor:
@@ -233,26 +251,59 @@ class Registrar:
         similarity = objective.correlations(both, torch.arange(2)).mean(1)
         return bool(similarity[0] > similarity[1] + _SAME_SIMILARITY)
 
-    def _attempt(self, views: list[View], starts: Tensor, given: Tensor) -> RegistrationResult:
-        """All levels; of several ``starts`` (S, 4, 4) the best after the first level goes on.
+    def _coarse(
+        self, views: list[View], starts: Tensor, given: Tensor, may_give_up: bool = False
+    ) -> _Coarse:
+        """The levels of the whole CT.
 
-        ``given`` (S, 4, 4): the caller's start that each start belongs to; the result is never
-        worse than that one, and its correction is measured from it.
+        Of several starts a few go on from the first level, since the coarsest pictures may take a
+        wrong pose for the best, and one from the second.
+
+        Args:
+            views: of one patient.
+            starts: (S, 4, 4).
+            given: (S, 4, 4), the caller's start that each start belongs to; the result is never
+                worse than that one, and its correction is measured from it.
+            may_give_up: end after the second level when the pose is plainly wrong by then, for a
+                second attempt.
         """
-        return self._fine(views, self._coarse(views, starts, given))
-
-    def _coarse(self, views: list[View], starts: Tensor, given: Tensor) -> _Coarse:
-        """The levels of the whole CT."""
+        spread = self.config.spread
+        # what the whole CT looks like says little of bones that are wanted apart from it
+        may_give_up = may_give_up and spread.count > 0 and not self._of_structures
         poses, iterations, minimum = starts, 0, None
-        for prepared in self._levels:
+        for n, prepared in enumerate(self._levels):
             objective = self._objective(prepared, views, poses)
             minimum = self._minimum(objective, poses, prepared.level)
             iterations += int(minimum.iterations.sum())
-            if len(poses) > 1:
-                best = _most_alike(objective, minimum)
-                given, minimum = given[best : best + 1], minimum.only(best)
             poses = minimum.poses
+            if len(poses) > 1:
+                go_on = _CONTENDERS if n == 0 and len(self._levels) > 1 else 1
+                best = self._best_of(objective, poses, given, go_on)
+                given, poses = given[best], poses[best]
+                if go_on == 1:
+                    minimum = minimum.only(int(best))
+            if may_give_up and n == 1 and len(self._levels) > 2:
+                similarity = float(
+                    self._objective(prepared, views, poses)
+                    .correlations(poses, torch.arange(1))
+                    .mean()
+                )
+                if not similarity >= spread.unless_similarity:
+                    return _Coarse(poses, given, None, iterations, is_given_up=True)
         return _Coarse(poses, given, minimum, iterations)
+
+    def _best_of(self, objective: Objective, poses: Tensor, given: Tensor, count: int) -> Tensor:
+        """Which of the poses (S, 4, 4) of ``objective`` are most like the pictures; at most
+        ``count``, and those that are too far from their start to be accepted last.
+        """
+        similarity = objective.correlations(poses, torch.arange(len(poses))).mean(1).cpu()
+        centre = torch.from_numpy(self.isocentre_lps_mm)
+        scale_mm = self.config.optimiser.rotation_scale_mm
+        units = torch.tensor([1.0] * 3 + [scale_mm] * 3, dtype=torch.float64)
+        correction = (se3.perturbation_between(given, poses, centre) * units).norm(dim=-1)
+        too_far = correction > self.config.gate.max_correction_mm
+        rank = torch.nan_to_num(similarity, nan=-2.0).to(torch.float64) - 4.0 * too_far
+        return distinct(poses, rank, count, self.config.spread.apart_mm, centre, scale_mm)
 
     def _fine(self, views: list[View], coarse: _Coarse) -> RegistrationResult:
         """The levels of the structures, if any, and the judgement."""
@@ -353,10 +404,3 @@ def _judging_level(levels: list[PreparedLevel]) -> PreparedLevel:
     """The finest that is coarse enough for a similarity that does not depend on the dose."""
     coarse = [prepared for prepared in levels if prepared.level.pixel_mm >= _JUDGED_PIXEL_MM]
     return coarse[-1] if coarse else levels[0]
-
-
-def _most_alike(objective: Objective, minimum: Minimum) -> int:
-    """Which of several poses is most like the pictures."""
-    everyone = torch.arange(len(minimum.poses))
-    similarity = objective.correlations(minimum.poses, everyone).mean(1)
-    return int(torch.nan_to_num(similarity, nan=-2.0).argmax())

@@ -35,24 +35,25 @@ def spread_starts(
 
 def distinct(
     poses: Tensor,
-    similarity: Tensor,
-    config: SpreadConfig,
+    rank: Tensor,
+    count: int,
+    apart_mm: float,
     centre_lps_mm: Tensor,
     rotation_scale_mm: float,
 ) -> Tensor:
-    """Indices of at most ``config.count`` of the poses (N, 4, 4), the most alike (N,) first, each
-    further than ``config.apart_mm`` from those before it (1 rad as ``rotation_scale_mm``): they
-    are to lead to different optima.
+    """Indices of at most ``count`` of the poses (N, 4, 4), the highest ``rank`` (N,) first, each
+    further than ``apart_mm`` from those before it (1 rad as ``rotation_scale_mm``): they are to
+    lead to different optima.
     """
     units = torch.tensor([1.0] * 3 + [rotation_scale_mm] * 3, dtype=poses.dtype)
     picked: list[int] = []
-    for n in similarity.argsort(descending=True, stable=True).tolist():
-        if len(picked) == config.count:
+    for n in rank.argsort(descending=True, stable=True).tolist():
+        if len(picked) == count:
             break
         if picked:
             here = poses[n].expand(len(picked), 4, 4)
             between = se3.perturbation_between(here, poses[picked], centre_lps_mm) * units
-            if float(between.norm(dim=-1).min()) < config.apart_mm:
+            if float(between.norm(dim=-1).min()) < apart_mm:
                 continue
         picked.append(n)
     return torch.tensor(picked, dtype=torch.long)

@@ -70,6 +70,12 @@ class GradientResidual:
         normalised = gradient / self._root(gradient, usable)[:, None]
         return GradientTarget(normalised[0], usable, usable, drawn_from)
 
+    def normalised(self, images: Tensor, usable: Tensor) -> Tensor:
+        """Locally normalised gradients (N, 2, H, W) of images (N, H, W) without a mask."""
+        everywhere = usable.to(images)
+        gradient = self._gradient(images, None, everywhere)
+        return gradient / self._root(gradient, everywhere)[:, None]
+
     def __call__(self, moving: Tensor, target: GradientTarget) -> Tensor:
         """Residual (B, 2, H, W) of moving pictures (B, H, W); 0 where masked, else unweighted."""
         gradient = self._gradient(moving, target.mask, target.usable)

@@ -1,0 +1,111 @@
+"""Poses worth an optimisation, found among many more by what a shift of the picture can tell.
+
+Four of a pose's six numbers, the rotation and the depth, are drawn; the shift across the beam that
+makes the rendering most like the picture then comes from one cross-correlation, for all shifts at
+once. It is the masked normalised cross-correlation of the locally normalised gradients (Padfield,
+IEEE Trans. Image Process. 21 (2012) 2706, for images; here for vectors of mean zero).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xray_registration.geometry import Camera
+from xray_registration.imaging.pyramid import downsample
+from xray_registration.registration.objective import isocentre_depth, level_width
+from xray_registration.registration.prepared_patient import PreparedLevel
+from xray_registration.registration.view import View
+
+# of the picture's weight, least share that a shifted rendering must meet: the correlation of a
+# corner says nothing
+_LEAST_SHARE = 0.25
+_BORDER_SHARE = 0.25  # of the picture's width, rendered beyond each border so that it can move in
+_AT_ONCE = 64  # renderings: bounds the memory
+
+
+def shifted_to_match(
+    view: View, prepared: PreparedLevel, poses: Tensor, reach_mm: float
+) -> tuple[Tensor, Tensor]:
+    """Poses (N, 4, 4), each moved across the beam to where it is most like one picture.
+
+    Args:
+        view: the picture.
+        prepared: the level at which the two are compared.
+        poses: (N, 4, 4) rig_from_ct.
+        reach_mm: longest shift along each axis, at the isocentre.
+
+    Returns:
+        Poses (N, 4, 4) and the correlation (N,) of each, -1 to 1.
+    """
+    camera_from_rig = torch.from_numpy(np.array(view.camera_from_rig))
+    in_camera = camera_from_rig @ poses.to(torch.float64)
+    projector, residual = prepared.projector, prepared.level.residual
+    depth = isocentre_depth(in_camera, projector.isocentre_lps_mm)
+    width = level_width(view.camera, depth, prepared.pixel_mm)
+    radiograph, camera = downsample(view.radiograph, view.camera, width)
+    border = round(_BORDER_SHARE * camera.width)
+    wide = _widened(camera, border)
+    device = projector.image(in_camera[:1], wide).device
+    fixed = torch.from_numpy(np.array(radiograph.attenuation)).to(device)
+    mask = torch.from_numpy(np.array(radiograph.mask)).to(device)
+    target = residual.target(fixed, mask)
+    pixel_mm = depth / camera.fx
+    reach = min(border, max(1, round(reach_mm / pixel_mm)))
+    found, shifts = [], []
+    for part in in_camera.split(_AT_ONCE):
+        images = projector.image(part, wide, projector.sampling_axes(part))
+        everywhere = torch.ones(images.shape[-2:], dtype=torch.bool, device=device)
+        moving = residual.normalised(images, everywhere)
+        covered = (images > 0).to(images)
+        scores = _correlations(moving, covered, target.normalised, target.weight, border, reach)
+        best, place = scores.flatten(1).max(1)
+        found.append(best)
+        rows, columns = place // (2 * reach + 1) - reach, place % (2 * reach + 1) - reach
+        shifts.append(torch.stack((columns, rows), 1))
+    moved = in_camera.clone()
+    moved[:, :2, 3] += torch.cat(shifts).to("cpu", torch.float64) * pixel_mm
+    return torch.linalg.inv(camera_from_rig) @ moved, torch.cat(found).to("cpu", torch.float64)
+
+
+def _correlations(
+    moving: Tensor, covered: Tensor, fixed: Tensor, weight: Tensor, border: int, reach: int
+) -> Tensor:
+    """Correlation (N, 2 reach + 1, 2 reach + 1) for shifts of rows and columns by -reach..reach.
+
+    Args:
+        moving: (N, 2, H + 2 border, W + 2 border) gradients of the renderings.
+        covered: (N, H + 2 border, W + 2 border) where the CT projects, 0 or 1.
+        fixed: (2, H, W) gradients of the picture.
+        weight: (H, W) of its pixels.
+        border: rendered beyond the picture.
+        reach: longest shift, at most ``border``.
+    """
+    size = covered.shape[-2:]
+    # a rendering that moves right by d shows at column x what it had at x - d
+    a = torch.fft.rfft2(torch.cat((moving * covered[:, None], covered[:, None]), 1))
+    energy = torch.fft.rfft2((moving**2).sum(1) * covered)
+    b = torch.fft.rfft2(torch.cat((weight * fixed, (weight * fixed**2).sum(0)[None])), s=size)
+    w = torch.fft.rfft2(weight, s=size)
+
+    def at_shifts(spectrum: Tensor) -> Tensor:
+        full = torch.fft.irfft2(spectrum, s=size)
+        # index k of the correlation: the picture's corner lies on pixel k of the rendering
+        part = full[..., border - reach : border + reach + 1, border - reach : border + reach + 1]
+        return part.flip((-2, -1))
+
+    both = at_shifts((a[:, :2] * b[:2].conj()).sum(1))
+    fixed_energy = at_shifts(a[:, 2] * b[2].conj())
+    moving_energy = at_shifts(energy * w.conj())
+    share = at_shifts(a[:, 2] * w.conj()) / weight.sum().clamp_min(1)
+    score = both / (fixed_energy * moving_energy).clamp_min(1e-12).sqrt()
+    return torch.where(share >= _LEAST_SHARE, score, torch.full_like(score, -1.0))
+
+
+def _widened(camera: Camera, border: int) -> Camera:
+    """The camera with a border of so many more pixels on every side."""
+    shift = np.array([[1.0, 0, border], [0, 1.0, border], [0, 0, 1.0]])
+    return Camera(
+        shift @ camera.K, camera.width + 2 * border, camera.height + 2 * border, camera.sdd_mm
+    )
