@@ -15,7 +15,7 @@ from xray_registration.registration import (
     LevenbergMarquardtConfig,
     RegistrationConfig,
 )
-from xray_registration.similarity import GradientResidual
+from xray_registration.similarity import GradientResidual, WeightedGradientResidual
 
 CUSTOM = RegistrationConfig(
     levels=(
@@ -32,6 +32,25 @@ CUSTOM = RegistrationConfig(
 def test_survives_the_way_through_a_file(config: RegistrationConfig) -> None:
     written = json.dumps(config.to_dict())
     assert RegistrationConfig.from_dict(json.loads(written)) == config
+
+
+def test_the_finest_level_of_structures_weighs_and_those_of_the_whole_ct_must_not() -> None:
+    finest = RegistrationConfig().structure_levels[-1]
+    assert isinstance(finest.residual, WeightedGradientResidual)
+    read = RegistrationConfig.from_dict(
+        {
+            "structure_levels": [
+                {"pixel_mm": 1, "spacing_mm": 1, "max_iterations": 3, "residual": {"clutter": 3.0}},
+                {"pixel_mm": 1, "spacing_mm": 1, "max_iterations": 3, "residual": {"floor": 0.2}},
+            ]
+        }
+    )
+    assert [level.residual for level in read.structure_levels] == [
+        WeightedGradientResidual(clutter=3.0),
+        GradientResidual(floor=0.2),
+    ]
+    with pytest.raises(InputError, match=r"levels\[0\]: .*expected it in structure_levels only"):
+        RegistrationConfig(levels=(finest,))
 
 
 def test_what_is_absent_keeps_its_default() -> None:

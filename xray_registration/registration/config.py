@@ -9,7 +9,7 @@ from typing import Any
 
 from xray_registration.errors import InputError
 from xray_registration.imaging.attenuation import DEFAULT_ENERGY_KEV
-from xray_registration.similarity import GradientResidual
+from xray_registration.similarity import GradientResidual, WeightedGradientResidual
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,14 @@ class Level:
         pixel_mm: size of the picture's pixels, projected to the isocentre.
         spacing_mm: size of the moving volume's voxels.
         max_iterations: Levenberg-Marquardt steps, rejected ones included.
-        residual: the similarity.
+        residual: the similarity. One with weights is for bones before a background: only in
+            ``structure_levels``.
     """
 
     pixel_mm: float
     spacing_mm: float
     max_iterations: int
-    residual: GradientResidual = _DEFAULT_RESIDUAL
+    residual: GradientResidual | WeightedGradientResidual = _DEFAULT_RESIDUAL
 
     def __post_init__(self) -> None:
         lengths_ok = 0 < self.pixel_mm < math.inf and 0 < self.spacing_mm < math.inf
@@ -157,7 +158,7 @@ _DEFAULT_LEVELS = (
 _DEFAULT_STRUCTURE_LEVELS = (
     Level(1.25, 0.7, 15, GradientResidual(window_px=6.0)),
     Level(0.7, 0.7, 12, GradientResidual(window_px=8.0)),
-    Level(0.3, 0.7, 10, GradientResidual(window_px=8.0)),
+    Level(0.3, 0.7, 10, WeightedGradientResidual()),
 )
 _DEFAULT_OPTIMISER = LevenbergMarquardtConfig()
 _DEFAULT_GATE = GateConfig()
@@ -202,6 +203,12 @@ class RegistrationConfig:
         for name in ("levels", "structure_levels"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty; expected one resolution or more.")
+        for n, level in enumerate(self.levels):
+            if isinstance(level.residual, WeightedGradientResidual):
+                raise InputError(
+                    f"levels[{n}]: a residual with weights compares bones before a background; "
+                    "expected it in structure_levels only."
+                )
 
     def with_levels(self, *levels: Level) -> RegistrationConfig:
         """The same with other levels."""
@@ -243,7 +250,10 @@ def _listed(value: Any, source: str) -> list[Any]:
 def _level(data: Mapping[str, Any], source: str) -> Level:
     values = _known(Level, data, source)
     if "residual" in values:
-        values["residual"] = _made(GradientResidual, values["residual"], source)
+        # the two kinds share no other name than smoothing and window
+        weighted = isinstance(values["residual"], Mapping) and "clutter" in values["residual"]
+        kind = WeightedGradientResidual if weighted else GradientResidual
+        values["residual"] = _made(kind, values["residual"], source)
     return _made(Level, values, source)
 
 

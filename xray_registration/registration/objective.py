@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,11 @@ from xray_registration.imaging.volume import CTVolume
 from xray_registration.registration.scatter import with_scatter, with_scatter_and_jacobian
 from xray_registration.registration.view import View
 from xray_registration.rendering import AttenuationVolume, Projector
-from xray_registration.similarity import GradientResidual, GradientTarget
+from xray_registration.similarity import (
+    GradientResidual,
+    WeightedGradientResidual,
+    WeightedTarget,
+)
 from xray_registration.similarity.filters import dilated, eroded
 
 _OVERLAP_PX = 32
@@ -34,9 +39,9 @@ class _LevelView:
     camera: Camera
     camera_from_rig: Tensor  # (4, 4) float64
     rig_to_camera: Tensor  # (6, 6): increments in rig axes to camera axes
-    target: GradientTarget
+    target: Any  # of the residual's own kind
     weight: Tensor  # (S, H, W): what counts, per start
-    background: Tensor | None  # (S, H, W): of what does not move with the pose, per start
+    background: Tensor | None  # (S, H, W): of what does not move, per start, if it is to be added
     axes: Sequence[int] | None  # per start, held
 
 
@@ -55,7 +60,7 @@ class Objective:
         projector: Projector,
         cut: Projector | None,
         corners_lps_mm: NDArray[np.float64],
-        residual: GradientResidual,
+        residual: GradientResidual | WeightedGradientResidual,
         pixel_mm: float,
         starts: Tensor,
         margin_mm: float,
@@ -75,7 +80,9 @@ class Objective:
         self._corners_lps_mm = corners_lps_mm
         self._background = background
         self._shadow = shadow or projector
-        self._scatter_to_primary = scatter_to_primary
+        # bones alone are not as thick as the patient; a gain fitted locally holds their flattening
+        weighted = isinstance(residual, WeightedGradientResidual)
+        self._scatter_to_primary = 0.0 if weighted else scatter_to_primary
         self._pictures, self._starts = list(views), starts.to(torch.float64)
         self._views = [
             self._prepared(view, cut, pixel_mm, self._starts, margin_mm) for view in views
@@ -99,7 +106,7 @@ class Objective:
                 view.camera_from_rig @ poses, view.camera, self._axes(view, places)
             )
             image, jacobian = self._detected_with_jacobian(view, image, jacobian, places)
-            r, change = self._residual.with_jacobian(image, jacobian, view.target)
+            r, change = self._residual.with_jacobian(image, jacobian, _target(view, places))
             to_camera = view.rig_to_camera.to(change)
             residuals.append(r.flatten(1))
             jacobians.append(torch.einsum("bqn,qp->bpn", change.flatten(2), to_camera))
@@ -115,7 +122,7 @@ class Objective:
             )
             image = with_scatter(_before(view, image, places), self._scatter_to_primary)
             weight = view.weight[places]
-            values.append(self._residual.correlation(image, view.target, weight))
+            values.append(self._residual.correlation(image, _target(view, places), weight))
         return torch.stack(values, 1)
 
     def _detected_with_jacobian(
@@ -144,7 +151,7 @@ class Objective:
         covered = shadow > 0
         fixed = torch.from_numpy(np.array(radiograph.attenuation)).to(shadow)
         mask = torch.from_numpy(np.array(radiograph.mask)).to(shadow.device)
-        target = self._residual.target(fixed, mask)
+        target: Any = self._residual.target(fixed, mask)
         shown = dilated(covered, margin_px)
         if cut is not None:
             passed = _shadow(cut, poses, camera) > 0
@@ -152,11 +159,14 @@ class Objective:
             beyond = dilated(passed, margin_px + 1) & ~covered
             shown &= ~(dilated(passed, self._residual.reach_px) | beyond)
         weight = shown.to(fixed) * target.weight
-        background = None
+        background: Tensor | None = None
         if self._background is not None:
             image = self._projector.image(poses, camera, axes)
             background = self._background.image(poses, camera)
-            weight = weight * self._residual.dominance(image, background, target)
+            if isinstance(self._residual, WeightedGradientResidual):
+                target, background = self._residual.held(target, image, background), None
+            else:
+                weight = weight * self._residual.dominance(image, background, target)
         rotation = camera_from_rig[:3, :3]
         return _LevelView(
             camera=camera,
@@ -198,6 +208,11 @@ class Objective:
         of_picture = both / mask.sum().clamp_min(1)
         of_ct = both / shadow.sum((1, 2)).clamp_min(1)
         return torch.maximum(of_picture, of_ct)
+
+
+def _target(view: _LevelView, places: Tensor) -> Any:
+    """The target of the starts ``places``; most kinds are the same for all."""
+    return view.target.at(places) if isinstance(view.target, WeightedTarget) else view.target
 
 
 def _before(view: _LevelView, image: Tensor, places: Tensor) -> Tensor:

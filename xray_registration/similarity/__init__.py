@@ -1,5 +1,6 @@
 """Two images -> residual and weights."""
 
 from xray_registration.similarity.gradient import GradientResidual, GradientTarget
+from xray_registration.similarity.weighted_gradient import WeightedGradientResidual, WeightedTarget
 
-__all__ = ["GradientResidual", "GradientTarget"]
+__all__ = ["GradientResidual", "GradientTarget", "WeightedGradientResidual", "WeightedTarget"]
