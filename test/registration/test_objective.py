@@ -16,7 +16,7 @@ from xray_registration.imaging.volume import CTVolume
 from xray_registration.registration.objective import Objective, cut_faces, ends_of, level_width
 from xray_registration.registration.view import View
 from xray_registration.rendering import AttenuationVolume, JosephProjector
-from xray_registration.similarity import GradientResidual
+from xray_registration.similarity import GradientResidual, WeightedGradientResidual
 
 SDD_MM, SOD_MM = 1000.0, 700.0
 SPACING_MM = 4.0
@@ -25,12 +25,12 @@ CAMERA = Camera.from_detector(48, 40, 6.0, SDD_MM)
 WATER_PER_MM = 0.02
 
 
-def smooth_phantom() -> AttenuationVolume:
+def smooth_phantom(seed: int = 3) -> AttenuationVolume:
     """Blobs that end well inside the grid; smooth, so that finite differences mean something."""
     axis = torch.arange(-20, 21, dtype=torch.float64) * SPACING_MM
     z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
     mu = torch.zeros_like(x)
-    generator = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(seed)
     for _ in range(14):
         cx, cy, cz, width = (torch.rand(4, generator=generator) * 2 - 1).tolist()
         distance = (x - 35 * cx) ** 2 + (y - 35 * cy) ** 2 + (z - 35 * cz) ** 2
@@ -74,6 +74,8 @@ def objective_of(
     starts: Tensor,
     cut: AttenuationVolume | None = None,
     margin_mm: float = 16.0,
+    residual: GradientResidual | WeightedGradientResidual | None = None,
+    background: JosephProjector | None = None,
 ) -> Objective:
     volume = projector.volume
     ends = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
@@ -85,16 +87,19 @@ def objective_of(
         None if cut is None else JosephProjector(cut),
         corners,
         # a window so wide that no picture here is cropped to what the CT can reach
-        GradientResidual(window_px=4.0),
+        residual or GradientResidual(window_px=4.0),
         pixel_mm=6.0 * SOD_MM / SDD_MM,
         starts=starts,
         margin_mm=margin_mm,
+        background=background,
     )
 
 
-@pytest.fixture(scope="module")
-def biplane() -> tuple[Objective, Tensor]:
-    """Two views a quarter turn apart in a rig whose axes are nobody's, and two starts."""
+@pytest.fixture(scope="module", params=["everywhere alike", "weighted"])
+def biplane(request: pytest.FixtureRequest) -> tuple[Objective, Tensor]:
+    """Two views a quarter turn apart in a rig whose axes are nobody's, and two starts; the whole
+    patient, or bones before a background.
+    """
     projector = JosephProjector(smooth_phantom(), ISOCENTRE, backend="torch")
     first_from_rig = se3.se3_exp(torch.tensor([40.0, -25.0, 60.0, 0.3, -0.6, 0.2]).double())
     rig_from_ct = se3.inverse(first_from_rig).numpy() @ pose_at(5, 3)
@@ -103,7 +108,12 @@ def biplane() -> tuple[Objective, Tensor]:
     xi = torch.tensor([[6.0, -3.0, 8.0, 0.05, -0.04, 0.08], [-4.0, 2.0, 5.0, -0.1, 0.03, 0.0]])
     truth = torch.from_numpy(rig_from_ct).expand(2, 4, 4)
     starts = se3.left_increment(truth, xi.double(), torch.from_numpy(ISOCENTRE))
-    return objective_of(views, projector, starts), starts
+    if request.param == "everywhere alike":
+        return objective_of(views, projector, starts), starts
+    residual = WeightedGradientResidual(window_px=4.0, gain_px=8.0, tile_px=8)
+    background = JosephProjector(smooth_phantom(seed=4), ISOCENTRE, backend="torch")
+    objective = objective_of(views, projector, starts, residual=residual, background=background)
+    return objective, starts
 
 
 def test_jacobian_is_that_of_the_rigs_pose(biplane: tuple[Objective, Tensor]) -> None:
@@ -120,7 +130,7 @@ def test_jacobian_is_that_of_the_rigs_pose(biplane: tuple[Objective, Tensor]) ->
         behind, _, _ = objective(se3.left_increment(starts, -xi, centre), places)
         expected = (ahead - behind) / (2 * step) * weight
         error = (jacobian[:, column] * weight - expected).norm() / expected.norm()
-        assert float(error) < 2e-3, f"column {column}"
+        assert float(error) < 4e-3, f"column {column}"
 
 
 def test_places_pick_the_starts_own_pixels(biplane: tuple[Objective, Tensor]) -> None:
