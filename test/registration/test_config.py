@@ -42,13 +42,18 @@ def test_the_finest_level_of_structures_weighs_and_those_of_the_whole_ct_must_no
             "structure_levels": [
                 {"pixel_mm": 1, "spacing_mm": 1, "max_iterations": 3, "residual": {"clutter": 3.0}},
                 {"pixel_mm": 1, "spacing_mm": 1, "max_iterations": 3, "residual": {"floor": 0.2}},
+                {"pixel_mm": 1, "spacing_mm": 1, "max_iterations": 3, "min_decrease": 1e-5},
             ]
         }
     )
     assert [level.residual for level in read.structure_levels] == [
         WeightedGradientResidual(clutter=3.0),
         GradientResidual(floor=0.2),
+        GradientResidual(),
     ]
+    assert [level.min_decrease for level in read.structure_levels] == [None, None, 1e-5]
+    with pytest.raises(InputError, match="expected a min_decrease above 0"):
+        Level(pixel_mm=1.0, spacing_mm=1.0, max_iterations=1, min_decrease=0.0)
     with pytest.raises(InputError, match=r"levels\[0\]: .*expected it in structure_levels only"):
         RegistrationConfig(levels=(finest,))
 

@@ -55,17 +55,22 @@ class Level:
         max_iterations: Levenberg-Marquardt steps, rejected ones included.
         residual: the similarity. One with weights is for bones before a background: only in
             ``structure_levels``.
+        min_decrease: in place of the optimiser's; None = that one. Where most of the cost is noise,
+            the share that depth can take away is small.
     """
 
     pixel_mm: float
     spacing_mm: float
     max_iterations: int
     residual: GradientResidual | WeightedGradientResidual = _DEFAULT_RESIDUAL
+    min_decrease: float | None = None
 
     def __post_init__(self) -> None:
         lengths_ok = 0 < self.pixel_mm < math.inf and 0 < self.spacing_mm < math.inf
         if not (lengths_ok and self.max_iterations >= 1):
             raise InputError(f"{self}: expected positive lengths and at least one iteration.")
+        if self.min_decrease is not None and not self.min_decrease > 0:
+            raise InputError(f"{self}: expected a min_decrease above 0, or none.")
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,7 @@ _DEFAULT_LEVELS = (
 _DEFAULT_STRUCTURE_LEVELS = (
     Level(1.25, 0.7, 15, GradientResidual(window_px=6.0)),
     Level(0.7, 0.7, 12, GradientResidual(window_px=8.0)),
-    Level(0.3, 0.7, 10, WeightedGradientResidual()),
+    Level(0.3, 0.7, 12, WeightedGradientResidual(), min_decrease=3e-6),
 )
 _DEFAULT_OPTIMISER = LevenbergMarquardtConfig()
 _DEFAULT_GATE = GateConfig()

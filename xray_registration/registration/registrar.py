@@ -326,7 +326,10 @@ class Registrar:
         def retract(moved: Tensor, xi: Tensor) -> Tensor:
             return se3.left_increment(moved, xi, centre)
 
-        return minimise(objective, retract, poses, level.max_iterations, self.config.optimiser)
+        optimiser = self.config.optimiser
+        if level.min_decrease is not None:
+            optimiser = replace(optimiser, min_decrease=level.min_decrease)
+        return minimise(objective, retract, poses, level.max_iterations, optimiser)
 
     def _judged(
         self, views: list[View], start: Tensor, minimum: Minimum, iterations: int
