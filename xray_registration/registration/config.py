@@ -163,7 +163,9 @@ _DEFAULT_LEVELS = (
 _DEFAULT_STRUCTURE_LEVELS = (
     Level(1.25, 0.7, 15, GradientResidual(window_px=6.0)),
     Level(0.7, 0.7, 12, GradientResidual(window_px=8.0)),
-    Level(0.3, 0.7, 12, WeightedGradientResidual(), min_decrease=3e-6),
+    # twice: gain, variance and background are those of where a level begins
+    Level(0.3, 0.7, 5, WeightedGradientResidual(), min_decrease=3e-6),
+    Level(0.3, 0.7, 10, WeightedGradientResidual(), min_decrease=3e-6),
 )
 _DEFAULT_OPTIMISER = LevenbergMarquardtConfig()
 _DEFAULT_GATE = GateConfig()
