@@ -27,9 +27,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from xray_registration.errors import InputError
-from xray_registration.similarity.filters import blurred, derivatives, eroded
+from xray_registration.similarity.filters import blurred, derivatives, doubled, eroded, halved
 from xray_registration.similarity.noise import noise_variance
 
+_SMALLEST_HALVED_WINDOW_PX = 8.0
 _LEAST_GAIN = 0.2  # of that of the whole picture
 _LEAST_NOISE = 0.1  # of the median: a flat part of a clipped window knows nothing
 _LEAST_VARIANCE = 1e-3  # of the picture's own structure: where there is no noise at all
@@ -227,6 +228,12 @@ def _mean(images: Tensor, usable: Tensor) -> Tensor:
 
 
 def _local_mean(images: Tensor, usable: Tensor, window_px: float) -> Tensor:
-    """Gaussian mean (N, H, W) over the usable pixels only."""
-    share = blurred(usable[None], window_px).clamp_min(1e-3)
-    return blurred(images * usable, window_px) / share
+    """Gaussian mean (N, H, W) over the usable pixels only; wide windows on smaller pictures."""
+    values, share, sizes = images * usable, usable[None], []
+    while window_px >= _SMALLEST_HALVED_WINDOW_PX:
+        sizes.append(tuple(values.shape[-2:]))
+        values, share, window_px = halved(values), halved(share), window_px / 2
+    means = blurred(values, window_px) / blurred(share, window_px).clamp_min(1e-3)
+    for size in reversed(sizes):
+        means = doubled(means, size)
+    return means
