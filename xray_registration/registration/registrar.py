@@ -44,6 +44,7 @@ _MOST_LEVELS_OFF = 3  # so often a pose may give way to one a vertebra off
 # Two poses whose similarities differ by less are equally good.
 _SAME_SIMILARITY = 1e-3
 _CONTENDERS = 3  # distinct optima of the coarsest level that are looked at more closely
+_REACH_SIGMAS = 3.0  # of the scatter's translation, for shifts across the beam
 _SCREENED_AT_ONCE = 128  # poses: bounds the memory
 
 
@@ -102,6 +103,11 @@ class Registrar:
         if label_map is not None and self.config.gate.min_level_margin > 0:
             self._level_shifts = level_shifts(label_map, self.isocentre_lps_mm)
 
+    @property
+    def coarsest(self) -> PreparedLevel:
+        """The first level, for who looks for starts."""
+        return self._levels[0]
+
     def register(self, views: Sequence[View], rig_from_ct_start: ArrayLike) -> RegistrationResult:
         """Find the pose of the CT in the rig that explains all views together.
 
@@ -158,13 +164,14 @@ class Registrar:
         return replace(best, iterations=before + second.iterations)
 
     def _screened(self, views: list[View], starts: Tensor) -> tuple[Tensor, Tensor]:
-        """Those (N, 4, 4) of the poses scattered about ``starts`` that are most like the pictures,
-        and which start each came from; N may be 0.
+        """Which start each came from, and those (N, 4, 4) of the poses scattered about ``starts``,
+        shifted to match each picture, that are most like all of them; N may be 0.
         """
         centre, spread = torch.from_numpy(self.isocentre_lps_mm), self.config.spread
         given, poses = spread_starts(starts, centre, spread)
+        reach_mm = _REACH_SIGMAS * spread.translation_mm
         poses = torch.cat(
-            [shifted_to_match(view, self._levels[0], poses, 60.0)[0] for view in views]
+            [shifted_to_match(view, self.coarsest, poses, reach_mm)[0] for view in views]
         )
         given = given.repeat(len(views), 1, 1)
         seen = [is_in_view(views, pose.numpy(), self._corners_lps_mm) for pose in poses]
