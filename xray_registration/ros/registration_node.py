@@ -28,6 +28,7 @@ from rclpy.node import Node
 
 from xray_registration.errors import InputError, XrayRegistrationError
 from xray_registration.ros.diagnostics import State
+from xray_registration.ros.image_bridge import image_bridge
 from xray_registration.ros.image_intake import ImageIntake
 from xray_registration.ros.node_services import Answer, Services
 from xray_registration.ros.node_status import NodeStatus
@@ -294,6 +295,7 @@ def main(args: list[str] | None = None) -> int:
     node: RegistrationNode | None = None
     try:
         rclpy.init(args=args)
+        image_bridge()  # now, not with the first image
         node = RegistrationNode()
         executor = MultiThreadedExecutor(_THREADS)
         executor.add_node(node)
