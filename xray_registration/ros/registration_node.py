@@ -27,6 +27,7 @@ from rclpy.lifecycle.node import TransitionCallbackReturn
 from rclpy.node import Node
 
 from xray_registration.errors import InputError, XrayRegistrationError
+from xray_registration.memory import leave_out_of_collections
 from xray_registration.ros.diagnostics import State
 from xray_registration.ros.image_bridge import image_bridge
 from xray_registration.ros.image_intake import ImageIntake
@@ -297,6 +298,7 @@ def main(args: list[str] | None = None) -> int:
         rclpy.init(args=args)
         image_bridge()  # now, not with the first image
         node = RegistrationNode()
+        leave_out_of_collections()
         executor = MultiThreadedExecutor(_THREADS)
         executor.add_node(node)
         executor.spin()
