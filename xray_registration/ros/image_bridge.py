@@ -1,9 +1,9 @@
 """Samples of an Image message and back: by cv_bridge where that works, otherwise without it.
 
 A ROS 2 install has cv_bridge; the wheels from PyPI do not. Both ways give the same samples and the
-same messages. What is installed need not work: an extension built for NumPy 1 fails under NumPy 2,
-and there is a package of that name on PyPI that reads padded rows wrongly. So cv_bridge has to give
-on a few small images what is known of them, once in each process, before it is used.
+same messages. What is installed need not work: an extension may lack a library or not go with the
+NumPy that is there, and PyPI's package of that name reads padded rows wrongly. So cv_bridge has to
+give on a few small images what is known of them, once in each process, before it is used.
 """
 
 from __future__ import annotations
