@@ -31,7 +31,7 @@ from xray_registration.memory import leave_out_of_collections
 from xray_registration.ros.diagnostics import State
 from xray_registration.ros.image_bridge import image_bridge
 from xray_registration.ros.image_intake import ImageIntake
-from xray_registration.ros.node_services import Answer, Services
+from xray_registration.ros.node_services import Answer, Services, answer_during_transitions
 from xray_registration.ros.node_status import NodeStatus
 from xray_registration.ros.parameters import ParameterGuard, Value, declare
 from xray_registration.ros.pose_messages import matrix_from_pose
@@ -72,6 +72,7 @@ class RegistrationNode(LifecycleNodeMixin, Node):
         self._slow = MutuallyExclusiveCallbackGroup()
         Node.__init__(self, "registration_node", **kwargs)
         LifecycleNodeMixin.__init__(self, callback_group=self._slow)
+        answer_during_transitions(self)
         values = declare(self, SPECS)
         specs = (*SPECS, *specs_of_views(view_names(values)))
         values.update(declare(self, specs[len(SPECS) :]))
