@@ -2,9 +2,10 @@
 acceptance.
 
 Minimises ``sum_i w_i rho(r_i(state))`` with Huber's rho. A step solves, in float64 and scaled
-units, ``(J' W J + lambda diag(J' W J)) xi = -J' W r`` (Marquardt's scaling) and is taken if the true
-cost falls; the damping follows the gain ratio. The best state is the last accepted one: the cost
-never rises. The parts are in `least_squares`; `least_squares.unrolled` is the same to differentiate.
+units, ``(J' W J + lambda diag(J' W J)) xi = -J' W r`` (Marquardt's scaling) and is taken if the
+true cost falls; the damping follows the gain ratio. The best state is the last accepted one: the
+cost never rises. The parts are in `least_squares`; `least_squares.unrolled` is the same to
+differentiate.
 """
 
 from __future__ import annotations

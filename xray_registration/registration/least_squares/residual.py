@@ -1,8 +1,8 @@
 """What is minimised, and over what: the interfaces between an optimiser and its problem.
 
 A *state* is whatever the residual depends on, one row of a tensor (B, ...): a pose (4, 4), or
-several of them. It has P parameters: an increment (P,) moves it through a `Retract`, and derivatives
-are taken with respect to that increment at 0.
+several of them. It has P parameters: an increment (P,) moves it through a `Retract`, and
+derivatives are taken with respect to that increment at 0.
 """
 
 from __future__ import annotations
