@@ -83,7 +83,7 @@ def test_learned_first_and_the_gradient_last(
 def test_the_network_alone_brings_the_pose_nearer(
     phantom: CTVolume, picture: Any, tmp_path: Path
 ) -> None:
-    """Random features are features, too; what is left is what a gradient level of no step leaves."""
+    """Random features are features, too."""
     view, truth, _ = picture
     last = replace(GRADIENT, max_iterations=1)
     config = _config(_checkpoint(tmp_path), last)

@@ -13,7 +13,13 @@ from torch import Tensor
 
 from xray_registration.errors import InputError
 from xray_registration.geometry import se3
-from xray_registration.registration import Registrar, RegistrationConfig, RigUncertainty, View
+from xray_registration.registration import (
+    Reason,
+    Registrar,
+    RegistrationConfig,
+    RigUncertainty,
+    View,
+)
 from xray_registration.registration.config import LevenbergMarquardtConfig
 from xray_registration.registration.covariance import pose_covariance
 from xray_registration.registration.least_squares.residual import Linearisation, pose_units
@@ -196,6 +202,17 @@ def test_real_pictures_of_a_rig_that_is_not_as_it_was_said_to_be(
     kept = views_of(result, views)
     np.testing.assert_array_equal(kept[1].camera_from_rig, result.camera_from_rig[1])
     assert result.to_dict()["camera_from_rig_refined"][0] == np.eye(4).tolist()
+
+
+def test_a_geometry_beyond_belief_is_refused(thorax: Any, refining: Registrar) -> None:
+    truth = thorax.pose("ap")
+    far = torch.tensor([6.0, 0, 0, 0, 0, 0], dtype=torch.float64)
+    sure = copy.copy(refining)
+    sure.config = replace(refining.config, rig_uncertainty=RigUncertainty(0.5, 0.5))
+    result = sure.register(_two_views(thorax, far)[0], truth)
+    assert result.reason is Reason.RIG_DEVIATES
+    assert not result.accepted
+    assert result.reason_text.startswith("view 2 would have to lie")
 
 
 def test_one_view_has_no_relative_geometry(thorax: Any, refining: Registrar) -> None:

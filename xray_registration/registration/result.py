@@ -33,6 +33,7 @@ class Reason(str, Enum):
     AMBIGUOUS = "ambiguous"
     FAR_FROM_START = "far_from_start"
     NO_IMPROVEMENT = "no_improvement"
+    RIG_DEVIATES = "rig_deviates"
     NOT_FINITE = "not_finite"
 
 

@@ -33,9 +33,11 @@ from xray_registration.registration.least_squares.residual import (
 from xray_registration.registration.levenberg_marquardt import Minimum, minimise
 from xray_registration.registration.objective import Objective
 from xray_registration.registration.prepared_patient import PreparedLevel
-from xray_registration.registration.result import RegistrationResult
+from xray_registration.registration.result import Reason, RegistrationResult
 from xray_registration.registration.view import View
 
+# In any of six directions: one right geometry in 2600 is further off, were the prior exact.
+_MOST_SIGMAS = 4.0
 MakeObjective = Callable[[PreparedLevel, list[View], Tensor], Objective]
 
 
@@ -44,11 +46,13 @@ class RefinedRig:
     """Attributes:
     views: the pictures with the camera_from_rig that were found.
     minimum: of the rig's pose alone, (1, 4, 4); its Hessian is the marginal one, see `marginal`.
+    deviations: (V - 1, 6) of the further cameras from what was given, in standard deviations.
     iterations: over all levels.
     """
 
     views: list[View]
     minimum: Minimum
+    deviations: NDArray[np.float64]
     iterations: int
 
 
@@ -82,13 +86,15 @@ def refined_rig(
     mean = torch.from_numpy(np.stack([view.camera_from_rig for view in given[1:]]))
     held = se3.transform_points(rig_from_ct, centre[None])[0, 0]
     as_cameras = [replace(view, camera_from_rig=np.eye(4)) for view in views]
-    iterations, minimum = 0, None
+    iterations, minimum, prior = 0, None, None
     for prepared in levels:
         poses = _camera_from_ct(state, anchor)
         objectives = [
             make_objective(prepared, [view], pose)
             for view, pose in zip(as_cameras, poses, strict=True)
         ]
+        dependent = dependent_residuals(prepared.residual.smoothing_px)
+        prior = geometry_prior(mean, held, centre, uncertainty, dependent)
         minimum = minimise(
             JointResidual(objectives, anchor),
             Retraction(centre),
@@ -96,17 +102,11 @@ def refined_rig(
             prepared.level.max_iterations,
             optimiser,
             units,
-            geometry_prior(
-                mean,
-                held,
-                centre,
-                uncertainty,
-                dependent_residuals(prepared.residual.smoothing_px),
-            ),
+            prior,
         )
         iterations += int(minimum.iterations.sum())
         state = minimum.poses
-    assert minimum is not None  # there is always a level
+    assert minimum is not None and prior is not None  # there is always a level
     cameras = [anchor, *state[0, 1:]]
     return RefinedRig(
         views=[
@@ -114,7 +114,25 @@ def refined_rig(
             for view, camera in zip(views, cameras, strict=True)
         ],
         minimum=replace(minimum, poses=state[:, 0], hessian=marginal(minimum.hessian)),
+        deviations=prior.rows(state)[0].view(-1, 6).numpy(),
         iterations=iterations,
+    )
+
+
+def with_rig(result: RegistrationResult, rig: RefinedRig) -> RegistrationResult:
+    """The result with the geometry that was found; refused when that cannot be believed."""
+    result = replace(result, camera_from_rig=tuple(view.camera_from_rig for view in rig.views))
+    worst = np.abs(rig.deviations).max(1)
+    if not result.accepted or worst.max() <= _MOST_SIGMAS:
+        return result
+    return replace(
+        result,
+        accepted=False,
+        reason=Reason.RIG_DEVIATES,
+        reason_text=(
+            f"view {2 + int(worst.argmax())} would have to lie {worst.max():.1f} standard deviations "
+            f"from its camera_from_rig; up to {_MOST_SIGMAS:g} are believed"
+        ),
     )
 
 
