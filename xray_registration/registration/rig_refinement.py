@@ -106,7 +106,8 @@ def refined_rig(
         )
         iterations += int(minimum.iterations.sum())
         state = minimum.poses
-    assert minimum is not None and prior is not None  # there is always a level
+    assert minimum is not None  # there is always a level
+    assert prior is not None
     cameras = [anchor, *state[0, 1:]]
     return RefinedRig(
         views=[
@@ -130,8 +131,8 @@ def with_rig(result: RegistrationResult, rig: RefinedRig) -> RegistrationResult:
         accepted=False,
         reason=Reason.RIG_DEVIATES,
         reason_text=(
-            f"view {2 + int(worst.argmax())} would have to lie {worst.max():.1f} standard deviations "
-            f"from its camera_from_rig; up to {_MOST_SIGMAS:g} are believed"
+            f"view {2 + int(worst.argmax())} would have to lie {worst.max():.1f} standard "
+            f"deviations from its camera_from_rig; up to {_MOST_SIGMAS:g} are believed"
         ),
     )
 
