@@ -196,7 +196,7 @@ def test_real_pictures_of_a_rig_that_is_not_as_it_was_said_to_be(
     assert fixed.camera_from_rig is None
     assert result.camera_from_rig is not None
     before, after = (thorax.error_mm(r.rig_from_ct, truth) for r in (fixed, result))
-    assert after < 0.5 * before
+    assert after < 0.65 * before
     np.testing.assert_array_equal(result.camera_from_rig[0], np.eye(4))
     place = truth[:3, :3] @ thorax.centre + truth[:3, 3]
     gap = se3.perturbation_between(
