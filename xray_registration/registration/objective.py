@@ -18,8 +18,9 @@ from xray_registration.imaging.volume import CTVolume
 from xray_registration.registration.scatter import with_scatter, with_scatter_and_jacobian
 from xray_registration.registration.view import View
 from xray_registration.rendering import AttenuationVolume, Projector
-from xray_registration.similarity import GradientResidual, GradientTarget
+from xray_registration.similarity import GradientResidual
 from xray_registration.similarity.filters import dilated, eroded
+from xray_registration.similarity.residual import PictureResidual, PictureTarget
 
 _OVERLAP_PX = 32
 _SHADOW_PX = 64
@@ -34,7 +35,7 @@ class _LevelView:
     camera: Camera
     camera_from_rig: Tensor  # (4, 4) float64
     rig_to_camera: Tensor  # (6, 6): increments in rig axes to camera axes
-    target: GradientTarget
+    target: PictureTarget
     weight: Tensor  # (S, H, W): what counts, per start
     background: Tensor | None  # (S, H, W): of what does not move with the pose, per start
     axes: Sequence[int] | None  # per start, held
@@ -55,7 +56,7 @@ class Objective:
         projector: Projector,
         cut: Projector | None,
         corners_lps_mm: NDArray[np.float64],
-        residual: GradientResidual,
+        residual: PictureResidual,
         pixel_mm: float,
         starts: Tensor,
         margin_mm: float,
@@ -154,6 +155,7 @@ class Objective:
         weight = shown.to(fixed) * target.weight
         background = None
         if self._background is not None:
+            assert isinstance(self._residual, GradientResidual)  # see RegistrationConfig
             image = self._projector.image(poses, camera, axes)
             background = self._background.image(poses, camera)
             weight = weight * self._residual.dominance(image, background, target)
