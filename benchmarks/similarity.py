@@ -71,15 +71,14 @@ class HandMade:
         return torch.stack(values)
 
     def stacked(self, target: list[Any]) -> Any:
-        def of(image: Tensor, jacobian: Tensor) -> tuple[Tensor, Tensor]:
+        def of(image: Tensor, jacobian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             pairs = [
                 self._residual.with_jacobian(image[n : n + 1], jacobian[n : n + 1], one)
                 for n, one in enumerate(target)
             ]
-            weights = [one.weight.sqrt() for one in target]
-            r = torch.cat([(p[0] * w).flatten(1) for p, w in zip(pairs, weights, strict=True)])
-            j = torch.cat([(p[1] * w).flatten(2) for p, w in zip(pairs, weights, strict=True)])
-            return r, j
+            r, j = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+            weight = torch.stack([one.weight for one in target])[:, None].expand_as(r)
+            return r.flatten(1), j.flatten(2), weight.flatten(1)
 
         return of
 

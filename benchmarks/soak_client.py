@@ -1,7 +1,8 @@
-"""The soak's other side: sends images at a fixed rate, hears /tf, and calls services meanwhile."""
+"""The soak's other side: sends images at a fixed rate, hears what comes, and calls services."""
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,8 @@ from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters, SetParameters
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
+from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
 from xray_registration.geometry import Camera
@@ -71,18 +73,36 @@ def make_film(width: int, pictures: int = 6) -> Film:
 
 @dataclass(eq=False)
 class Tally:
-    """What was measured, each with the time (s since the start) at which it was."""
+    """What was measured, each with the time (s since the start) at which it was.
+
+    Attributes:
+        latencies: from an image's sending to its transform on /tf.
+        services: which one, and how long it took; one not answered in time counts with that time.
+        sent: images.
+        pictures: overlays that came.
+        results: states on ~/result, of every image that was dealt with.
+        counters: what the node says of images on /diagnostics.
+        refused: service calls whose answer was no.
+    """
 
     latencies: list[tuple[float, float]] = field(default_factory=list)
     services: list[tuple[float, str, float]] = field(default_factory=list)
     sent: list[float] = field(default_factory=list)
-    counters: dict[str, str] = field(default_factory=dict)
+    pictures: list[float] = field(default_factory=list)
+    results: list[str] = field(default_factory=list)
+    counters: dict[str, int] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+
+    @property
+    def unaccounted(self) -> int:
+        """Images that came to the node and are not in another of its counters."""
+        return 2 * self.counters.get("images_received", 0) - sum(self.counters.values())
 
 
 class SoakClient(Node):
     """Spun by one thread; ``step`` sends what is due."""
 
-    def __init__(self, target: str, film: Film, rate_hz: float) -> None:
+    def __init__(self, target: str, film: Film, rate_hz: float, with_overlay: bool) -> None:
         super().__init__("soak_client")
         self.tally = Tally()
         self._film, self._period_s, self._target = film, 1.0 / rate_hz, target
@@ -92,8 +112,13 @@ class SoakClient(Node):
         self._info = self.create_publisher(CameraInfo, "camera_info", image_qos("reliable", 4))
         self.create_subscription(TFMessage, "/tf", self._on_tf, TF_QOS)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        self._calls = self._make_calls()
-        self._pending: Any = None
+        self.create_subscription(String, f"{target}/result", self._on_result, 100)
+        if with_overlay:  # raw: nobody looks at it here
+            self.create_subscription(Image, f"{target}/overlay", self._on_overlay, 1, raw=True)
+        self._service_clients = {
+            name: self.create_client(kind, f"{target}/{name}") for name, (kind, _) in _CALLS.items()
+        }
+        self._pending: _Call | None = None
         self._turn = 0
 
     @property
@@ -101,15 +126,25 @@ class SoakClient(Node):
         """Since ``begin``."""
         return time.monotonic() - self._begin
 
+    @property
+    def idle_s(self) -> float:
+        """Until something is due."""
+        due = self._next_image if self._pending else min(self._next_image, self._next_call)
+        return min(max(due - time.monotonic(), 0.0), 0.1)
+
+    @property
+    def is_calling(self) -> bool:
+        """A service has been called and has not answered."""
+        return self._pending is not None
+
     def is_connected(self) -> bool:
-        """The node listens."""
-        return self._image.get_subscription_count() > 0 and self._info.get_subscription_count() > 0
+        """The node listens and its services are there."""
+        hears = all(p.get_subscription_count() > 0 for p in (self._image, self._info))
+        return hears and all(client.service_is_ready() for client in self._service_clients.values())
 
     def is_settled(self) -> bool:
-        """Every image that came to the node is accounted for on /diagnostics."""
-        counted = {k: int(v) for k, v in self.tally.counters.items() if k.startswith("images_")}
-        received = counted.pop("images_received", 0)
-        return received == sum(counted.values())
+        """Every image that came to the node is accounted for, and the last call answered."""
+        return self.tally.unaccounted == 0 and self._pending is None
 
     def begin(self) -> None:
         """Start the clock."""
@@ -122,8 +157,16 @@ class SoakClient(Node):
             # what is late is not caught up on: a C-arm does not either
             self._next_image = max(self._next_image + self._period_s, now)
             self._send()
+        self.give_up_calls()
         if self._pending is None and now >= self._next_call:
             self._call()
+
+    def give_up_calls(self) -> None:
+        """Count a call that has had no answer for too long."""
+        call = self._pending
+        if call is not None and time.monotonic() - call.at > _GIVE_UP_S:
+            self._service_clients[call.name].remove_pending_request(call.future)
+            self._settle(call)
 
     def _send(self) -> None:
         ns = time.time_ns()
@@ -145,41 +188,70 @@ class SoakClient(Node):
                 # those before it were dropped
                 self._sent_at = {k: v for k, v in self._sent_at.items() if v > sent}
 
+    def _on_result(self, message: String) -> None:
+        self.tally.results.append(str(json.loads(message.data)["state"]))
+
+    def _on_overlay(self, _: bytes) -> None:
+        self.tally.pictures.append(self.elapsed_s)
+
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             if status.name == f"{self._target.lstrip('/')}: registration":
-                self.tally.counters = {pair.key: pair.value for pair in status.values}
-
-    def _make_calls(self) -> list[tuple[str, Any, Any]]:
-        value = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=5)
-        changed = Parameter(name="start.max_rejects", value=value)
-        requests = [
-            (GetParameters, "get_parameters", GetParameters.Request(names=["image.kind"])),
-            (SetParameters, "set_parameters", SetParameters.Request(parameters=[changed])),
-            (GetState, "get_state", GetState.Request()),
-            (ListParameters, "list_parameters", ListParameters.Request()),
-            (
-                DescribeParameters,
-                "describe_parameters",
-                DescribeParameters.Request(names=["image.kind"]),
-            ),
-        ]
-        return [
-            (name, self.create_client(kind, f"{self._target}/{name}"), request)
-            for kind, name, request in requests
-        ]
+                pairs = {pair.key: pair.value for pair in status.values}
+                self.tally.counters = {
+                    key: int(value) for key, value in pairs.items() if key.startswith("images_")
+                }
 
     def _call(self) -> None:
-        name, client, request = self._calls[self._turn % len(self._calls)]
+        name = _TURNS[self._turn % len(_TURNS)]
         self._turn += 1
-        called = time.monotonic()
-        self._next_call = called + 0.2
-        if not client.service_is_ready():
+        now = time.monotonic()
+        self._next_call = now + _CALL_PERIOD_S
+        self._pending = call = _Call(
+            name, now, self._service_clients[name].call_async(_CALLS[name][1])
+        )
+        call.future.add_done_callback(lambda _: self._settle(call))
+
+    def _settle(self, call: _Call) -> None:
+        if call is not self._pending:  # given up before
             return
-        self._pending = client.call_async(request)
+        self._pending = None
+        self.tally.services.append((self.elapsed_s, call.name, time.monotonic() - call.at))
+        answer = call.future.result() if call.future.done() else None
+        if not _is_yes(answer):
+            self.tally.refused.append(f"{call.name}: {answer}")
 
-        def answered(_: Any) -> None:
-            self._pending = None
-            self.tally.services.append((self.elapsed_s, name, time.monotonic() - called))
 
-        self._pending.add_done_callback(answered)
+@dataclass(frozen=True, eq=False)
+class _Call:
+    name: str
+    at: float
+    future: Any
+
+
+def _is_yes(answer: Any) -> bool:
+    """The answer came and does not say that the request has failed."""
+    if isinstance(answer, SetParameters.Response):
+        return all(result.successful for result in answer.results)
+    return answer is not None and bool(getattr(answer, "success", True))
+
+
+def _integer(name: str, value: int) -> Parameter:
+    kind = ParameterType.PARAMETER_INTEGER
+    return Parameter(name=name, value=ParameterValue(type=kind, integer_value=value))
+
+
+_CALL_PERIOD_S, _GIVE_UP_S = 0.2, 5.0
+_CALLS: dict[str, tuple[Any, Any]] = {
+    "get_parameters": (GetParameters, GetParameters.Request(names=["image.kind"])),
+    "set_parameters": (
+        SetParameters,
+        SetParameters.Request(parameters=[_integer("start.max_rejects", 5)]),
+    ),
+    "get_state": (GetState, GetState.Request()),
+    "list_parameters": (ListParameters, ListParameters.Request()),
+    "describe_parameters": (DescribeParameters, DescribeParameters.Request(names=["image.kind"])),
+    "reset": (Trigger, Trigger.Request()),
+}
+# ~/reset takes the pose away, so it comes once in 20 s only.
+_TURNS = (*([name for name in _CALLS if name != "reset"] * 20), "reset")

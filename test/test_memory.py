@@ -1,12 +1,15 @@
-"""Freed memory stays with the process."""
+"""Freed memory stays with the process, and loaded objects are not collected."""
 
 from __future__ import annotations
 
+import gc
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from xray_registration.memory import leave_out_of_collections
 
 _FAULTS = """
 import resource, torch
@@ -28,3 +31,14 @@ def test_repeated_work_faults_no_new_pages_in():
     )
     # 20 times two arrays of 16 MiB are 163,840 pages of 4 KiB when they are mapped anew
     assert int(ended.stdout) < 20_000
+
+
+def test_what_was_loaded_is_not_looked_through_again():
+    before = gc.get_freeze_count()
+    loaded = [[number] for number in range(1000)]
+    try:
+        leave_out_of_collections()
+        assert gc.get_freeze_count() >= before + len(loaded)
+        assert not any(each is loaded for each in gc.get_objects())
+    finally:
+        gc.unfreeze()

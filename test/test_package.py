@@ -22,6 +22,7 @@ NAME = "xray_registration"
 ROSDEP_KEYS = {
     "ament_index_python": "ament_index_python",
     "cv2": "python3-opencv",
+    "cv_bridge": "cv_bridge",
     "launch": "launch",
     "launch_ros": "launch_ros",
     "matplotlib": "python3-matplotlib",

@@ -231,3 +231,7 @@ def test_unusable_config(refused: Any, tmp_path: Path, content: str, words: str)
     path.write_text(content)
     assert words in refused(config=str(path))
     assert "/nowhere.yaml" in refused(config="/nowhere.yaml")
+
+
+def test_rig_uncertainty_of_one_image(refused: Any) -> None:
+    assert "--rig-uncertainty: there is one image" in refused("--rig-uncertainty", "2", "1")

@@ -22,6 +22,8 @@ from xray_registration.learning.losses import (
 from xray_registration.learning.network import Mixture
 from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.volume_residual import VolumeResidual
+from xray_registration.registration import LevenbergMarquardtConfig
+from xray_registration.registration.least_squares.residual import Linearisation
 from xray_registration.rendering import AttenuationVolume, JosephProjector
 from xray_registration.similarity.encoder import EncoderConfig
 from xray_registration.similarity.spherical import SphericalResidual
@@ -106,9 +108,9 @@ def test_lm_step_loss_reaches_both_encoders(
         fixed = projector.image(truth, CAMERA)
     target = network.targets(fixed, torch.ones_like(fixed, dtype=torch.bool))
 
-    def residual(image: Tensor, jacobian: Tensor) -> tuple[Tensor, Tensor]:
+    def residual(image: Tensor, jacobian: Tensor) -> Linearisation:
         r, change = network.with_jacobian(image, jacobian, target)
-        return r.flatten(1), change.flatten(2)
+        return r.flatten(1), change.flatten(2), torch.ones_like(r).flatten(1)
 
     loss = lm_step_loss(residual, projector, CAMERA, _beside(truth, 5.0, 3.0), truth, steps)
     loss.sum().backward()
@@ -127,11 +129,78 @@ def test_lm_steps_on_the_plain_difference_approach_the_truth(
     distances = [pose_distance(start, truth, SPACE.centre).mean()]
     for steps in (1, 3):
         reached = lm_step_loss(
-            lambda image, jacobian: ((image - fixed).flatten(1), jacobian.flatten(2)),
+            lambda image, jacobian: _plain(image - fixed, jacobian),
             projector, CAMERA, start, truth, steps,
         )  # fmt: skip
         distances.append(reached.mean())
     assert distances[0] > distances[1] > distances[2]
+
+
+def test_lm_step_loss_has_the_right_gradient_in_the_encoders_weights(
+    projector: JosephProjector, truth: Tensor
+) -> None:
+    """Float64 from the pictures on, against finite differences; the kernel, whose scale counts as a
+    constant, is off.
+    """
+    network = SphericalResidual(SMALL).double()
+    with torch.no_grad():
+        fixed = projector.image(truth, CAMERA).double()
+    start = _beside(truth, 5.0, 3.0)
+
+    def loss() -> Tensor:
+        target = network.targets(fixed, torch.ones_like(fixed, dtype=torch.bool))
+
+        def residual(image: Tensor, jacobian: Tensor) -> Linearisation:
+            r, change = network.with_jacobian(image.double(), jacobian.double(), target)
+            return r.flatten(1), change.flatten(2), torch.ones_like(r).flatten(1)
+
+        config = LevenbergMarquardtConfig(initial_damping=1.0, huber=0.0, max_step_mm=1e6)
+        return lm_step_loss(residual, projector, CAMERA, start, truth, 1, "se3", config).sum()
+
+    parameters = list(network.parameters())
+    gradients = torch.autograd.grad(loss(), parameters, allow_unused=True)
+    direction = [torch.randn_like(p) for p in parameters]
+    expected = sum(float((g * d).sum()) for g, d in zip(gradients, direction, strict=True)
+                   if g is not None)  # fmt: skip
+    ends, eps = [], 1e-7
+    with torch.no_grad():
+        for sign in (1, -2):
+            for p, d in zip(parameters, direction, strict=True):
+                p += sign * eps * d
+            ends.append(float(loss()))
+    assert (ends[0] - ends[1]) / (2 * eps) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_second_step_undoes_what_the_first_did_wrong(
+    projector: JosephProjector, truth: Tensor
+) -> None:
+    """Its residual depends on the pose that the first step reached: an offset of the first step's
+    end hardly changes the second's.
+    """
+    with torch.no_grad():
+        fixed = projector.image(truth, CAMERA)
+    config = LevenbergMarquardtConfig(huber=0.0, initial_damping=1e-4)
+    start = _beside(truth, 3.0, 1.5)
+    calls: list[Tensor] = []
+
+    def residual(image: Tensor, jacobian: Tensor) -> Linearisation:
+        r, change, weight = _plain(image - fixed, jacobian)
+        if not calls:
+            calls.append(torch.zeros(len(r), 1, requires_grad=True))
+            r = r + calls[0] * change[:, 0]  # as if the picture were shifted along x
+        return r, change, weight
+
+    first = lm_step_loss(residual, projector, CAMERA, start, truth, 1, config=config)
+    (alone,) = torch.autograd.grad(first.sum(), calls.pop())
+    both = lm_step_loss(residual, projector, CAMERA, start, truth, 2, config=config)
+    (through,) = torch.autograd.grad(both.sum(), calls.pop())
+    assert float(alone.abs().max()) > 0.05
+    assert float(through.abs().max()) < 0.1 * float(alone.abs().max())
+
+
+def _plain(difference: Tensor, jacobian: Tensor) -> Linearisation:
+    r = difference.flatten(1)
+    return r, jacobian.flatten(2), torch.ones_like(r)
 
 
 def test_the_volumes_residual_starts_at_nothing_and_learns_through_the_projector(

@@ -130,6 +130,47 @@ def test_level_refuses_impossible_values(values: dict[str, Any]) -> None:
         Level(**{**good, **values})
 
 
+LEARNED = Level(3.2, 5.0, 10, similarity="spherical", checkpoint="similarity.json")
+USUAL = Level(2.5, 2.5, 10)
+
+
+def test_a_learned_level_survives_the_way_through_a_file() -> None:
+    config = RegistrationConfig().with_levels(LEARNED, USUAL)
+    written = json.dumps(config.to_dict())
+    assert RegistrationConfig.from_dict(json.loads(written)) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"similarity": "mutual"}, "similarity is 'mutual'; expected one of gradient, spherical"),
+        ({"similarity": "spherical"}, r"checkpoint ''; expected the NAME\.json"),
+        ({"checkpoint": "similarity.json"}, "and none with gradient"),
+        (
+            {
+                "similarity": "spherical",
+                "checkpoint": "similarity.json",
+                "residual": GradientResidual(3.0),
+            },
+            "residual is given",
+        ),
+    ],
+)
+def test_level_refuses_a_similarity_without_its_network(
+    values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Level(2.0, 2.0, 5, **values)
+
+
+@pytest.mark.parametrize("levels", [(LEARNED,), (USUAL, LEARNED), (USUAL, LEARNED, USUAL)])
+def test_learned_levels_come_first_and_are_not_all(levels: tuple[Level, ...]) -> None:
+    with pytest.raises(InputError, match="expected learned similarities first"):
+        RegistrationConfig(levels=levels)
+    with pytest.raises(InputError, match="structure_levels: a spherical level"):
+        RegistrationConfig(structure_levels=(LEARNED, USUAL))
+
+
 @pytest.mark.parametrize("field", [field.name for field in fields(GateConfig)])
 def test_gate_refuses_thresholds_that_would_let_everything_pass(field: str) -> None:
     """Every comparison with NaN is False: such a threshold would be none."""

@@ -17,7 +17,6 @@ from xray_registration.registration.levenberg_marquardt import (
     Linearisation,
     Minimum,
     Termination,
-    _damp,
     minimise,
 )
 
@@ -153,18 +152,6 @@ def test_the_cost_never_rises() -> None:
     assert bool((costs[1:] <= costs[:-1]).all())
     assert bool((costs[1:] == costs[:-1]).any()), "no step was refused: the test shows nothing"
     assert bool((costs[-1] < 1e-2 * costs[0]).all())
-
-
-def test_damping_follows_the_gain_ratio() -> None:
-    """Nielsen's rule: 1 - (2 gain - 1)^3 when taken; 2, 4, 8 in a row when not."""
-    damping, growth = torch.ones(5).double(), torch.full((5,), 2.0).double()
-    active = torch.tensor([0, 1, 2, 4])
-    gain = torch.tensor([1.0, 0.5, 0.0, -1.0]).double()
-    taken = torch.tensor([True, True, True, False])
-    for _ in range(3):
-        _damp(damping, growth, active, taken, gain)
-    assert damping.tolist() == pytest.approx([8**-3, 1.0, 2**3, 1.0, 2 * 4 * 8])
-    assert growth.tolist() == pytest.approx([2, 2, 2, 2, 16])
 
 
 def test_outliers_are_weighted_as_scipy_does() -> None:

@@ -14,12 +14,12 @@ from std_msgs.msg import Header
 from xray_registration.errors import InputError
 from xray_registration.geometry.camera import Camera
 from xray_registration.ros.conversions import (
-    ENCODINGS,
     array_to_image,
     camera_from_message,
     camera_to_message,
     image_to_array,
 )
+from xray_registration.ros.image_bridge import ENCODINGS
 
 HEADER = Header(stamp=Time(sec=12, nanosec=34), frame_id="carm_source_optical_frame")
 

@@ -12,6 +12,7 @@ import pytest
 
 from xray_registration.ros.diagnostics import Counters, State
 from xray_registration.ros.registration_node import RegistrationNode
+from xray_registration.ros.registration_parameters import SPECS
 
 pytestmark = pytest.mark.ros
 MakeNode = Callable[..., RegistrationNode]
@@ -93,6 +94,35 @@ def test_topics_and_services(
     for document in documents:
         rows = _rows(documents[document], "### Services")
         assert {(_resolved(cells[0].strip("`")), "std_srvs/Trigger") for cells in rows} == services
+
+
+def test_nodes(documents: dict[str, str], repository: Path) -> None:
+    scripts = re.findall(
+        r'"(\w+) = xray_registration\.ros\.', (repository / "setup.py").read_text()
+    )
+    assert scripts
+    for document, heading in (("docs/ros.md", "## Nodes"), ("README.md", "### Nodes")):
+        named = [cells[0].strip("`") for cells in _rows(documents[document], heading)]
+        assert sorted(named) == sorted(scripts), document
+
+
+def test_parameters_of_the_readme(documents: dict[str, str]) -> None:
+    specs = {spec.name: spec for spec in SPECS}
+    for names, meaning in _rows(documents["README.md"], "### Parameters"):
+        for name in re.findall(r"`([^`]+)`", names):
+            choices = specs[name].choices
+            if choices:
+                assert set(choices) <= set(re.findall(r"`([^`]+)`", meaning)), name
+
+
+def test_frames(documents: dict[str, str]) -> None:
+    specs = {spec.name: spec for spec in SPECS}
+    for document in documents:
+        section = documents[document].split("\n### Frames\n", 1)[1].split("\n#", 1)[0]
+        assert f"`{specs['child_frame_id'].default}`" in section, document
+        for name in ("header.frame_id", "child_frame_id", "parent_frame_id"):
+            assert name in section, document
+            assert name in specs or name == "header.frame_id"
 
 
 def test_what_diagnostics_may_say_is_documented(documents: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from lifecycle_msgs.msg import State as LifecycleStateId
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.parameter import Parameter
 
 from xray_registration.ros.registration_node import RegistrationNode
@@ -28,8 +30,11 @@ class Lifecycle:
         peer.spin_until(self._change.service_is_ready, "change_state service")
         peer.spin_until(self._get.service_is_ready, "get_state service")
 
+    def begin(self, request: ChangeState.Request) -> Any:
+        return self._change.call_async(request)
+
     def change(self, transition: int) -> bool:
-        future = self._change.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        future = self.begin(ChangeState.Request(transition=Transition(id=transition)))
         self._peer.spin_until(future.done, f"transition {transition}")
         return bool(future.result().success)
 
@@ -85,6 +90,40 @@ def test_lifecycle(scene: Any, peer: Any, make_node: MakeNode) -> None:
     assert lifecycle.change(Transition.TRANSITION_ACTIVATE)
     assert lifecycle.change(Transition.TRANSITION_ACTIVE_SHUTDOWN)
     assert lifecycle.state() == LifecycleStateId.PRIMARY_STATE_FINALIZED
+
+
+def test_the_state_is_told_while_a_transition_takes_long(
+    peer: Any, make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    load = RegistrationNode._load
+
+    def wait_and_load(node: RegistrationNode) -> str:
+        go_on.wait(60.0)
+        return load(node)
+
+    monkeypatch.setattr(RegistrationNode, "_load", wait_and_load)
+    node = make_node(autostart=False)
+    # As main spins it: the peer's executor has one thread.
+    peer.executor.remove_node(node)
+    executor = MultiThreadedExecutor(4)
+    executor.add_node(node)
+    spinning = threading.Thread(target=executor.spin)
+    spinning.start()
+    lifecycle = Lifecycle(peer)
+    configure = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+    changed = lifecycle.begin(configure)
+    try:
+        configuring = LifecycleStateId.TRANSITION_STATE_CONFIGURING
+        peer.spin_until(lambda: lifecycle.state() == configuring, "configuring")
+        assert not changed.done()
+        go_on.set()
+        peer.spin_until(changed.done, "the transition")
+        assert lifecycle.state() == LifecycleStateId.PRIMARY_STATE_INACTIVE
+    finally:
+        go_on.set()
+        executor.shutdown()
+        spinning.join()
 
 
 def test_deactivation_in_mid_registration_publishes_nothing(

@@ -127,6 +127,14 @@ def add_parser(verbs: Any) -> None:
         "--config", metavar="YAML", help="levels, optimiser, gate, energy_kev of the registration"
     )
     parser.add_argument(
+        "--rig-uncertainty",
+        nargs=2,
+        type=float,
+        metavar=("MM", "DEG"),
+        help="of several views: camera_from_rig beyond the first is known with these standard "
+        "deviations, along and about each axis at the patient; it is refined with the pose",
+    )
+    parser.add_argument(
         "--isocentre",
         nargs=3,
         type=float,
@@ -180,6 +188,7 @@ def run(arguments: argparse.Namespace) -> int:
     from xray_registration.commands.register_start import GivenStart, NetworkStart
     from xray_registration.geometry.frames import lps_from_ct_axes
     from xray_registration.registration import Registrar
+    from xray_registration.registration.rig_refinement import views_of
 
     out = Path(arguments.out)
     check_folder_of(out, "--out")
@@ -187,7 +196,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("--initial-pose and --checkpoint: expected one of them.")
     if arguments.overlay is not None:
         make_folder(Path(arguments.overlay), "--overlay")
-    config = _config(arguments.config)
+    config = _config(arguments)
     given = None if arguments.initial_pose is None else GivenStart(arguments.initial_pose)
     shots = _shots(arguments)
     readings = {polarity: _views(shots, polarity) for polarity in _polarities(shots)}
@@ -226,17 +235,23 @@ def run(arguments: argparse.Namespace) -> int:
     )
     result.write_json(out, ct_axes, ct)
     if arguments.overlay is not None:
+        views = views_of(result, views)
         _write_overlays(Path(arguments.overlay), shots, views, registrar, starts[0], result)
     _say(result, out)
     return ACCEPTED if result.accepted else REJECTED
 
 
-def _config(path: str | None) -> RegistrationConfig:
-    from xray_registration.registration import RegistrationConfig
+def _config(arguments: argparse.Namespace) -> RegistrationConfig:
+    from xray_registration.registration import RegistrationConfig, RigUncertainty
 
-    if path is None:
-        return RegistrationConfig()
-    return RegistrationConfig.from_dict(read_yaml_mapping(Path(path)), source=path)
+    path, config = arguments.config, RegistrationConfig()
+    if path is not None:
+        config = RegistrationConfig.from_dict(read_yaml_mapping(Path(path)), source=path)
+    if arguments.rig_uncertainty is None:
+        return config
+    if len(arguments.image) < 2:
+        raise InputError("--rig-uncertainty: there is one image; expected two or more.")
+    return replace(config, rig_uncertainty=RigUncertainty(*arguments.rig_uncertainty))
 
 
 def _shots(arguments: argparse.Namespace) -> list[Shot]:

@@ -18,13 +18,18 @@ from xray_registration.geometry import Camera, se3
 from xray_registration.learning import pose_metrics
 from xray_registration.learning.network import Mixture
 from xray_registration.learning.pose_space import PoseSpace
+from xray_registration.registration.config import LevenbergMarquardtConfig
+from xray_registration.registration.least_squares.residual import Linearisation
+from xray_registration.registration.least_squares.unrolled import unrolled_steps
 from xray_registration.rendering import Projector
 
 Metric = Literal["se3", "so4", "so4_chordal"]
 Similarity = Callable[[Tensor], Tensor]
 """Moving pictures (B, H, W) to the similarity epsilon (B,), lower is better."""
-ResidualAndJacobian = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Pictures (B, H, W) and their pose derivative (B, 6, H, W) to r (B, M) and dr (B, 6, M)."""
+ResidualAndJacobian = Callable[[Tensor, Tensor], Linearisation]
+"""Pictures (B, H, W), their derivative (B, 6, H, W) to r (B, M), dr (B, 6, M), weights (B, M)."""
+
+_AS_REGISTRATION = LevenbergMarquardtConfig()
 
 
 def pose_distance(
@@ -127,28 +132,32 @@ def lm_step_loss(
     poses: Tensor,
     true_poses: Tensor,
     steps: int = 1,
-    damping: float = 1e-2,
     metric: Metric = "se3",
-    rotation_scale_mm: float = 100.0,
+    config: LevenbergMarquardtConfig = _AS_REGISTRATION,
 ) -> Tensor:
     """Distance (B,) to the truth after ``steps`` Levenberg-Marquardt steps, unrolled.
 
-    The projector's own second derivative is left out (its Jacobian counts as a constant), so the
-    gradient is that of each step's solve in the residual, the Jacobian, and the pose it starts at.
+    The steps are those of a registration (robust kernel, damping, bounds), but none is refused: a
+    network whose steps lead away must hear of it.
+
+    The projector's own second derivative is left out: its Jacobian counts as independent of the
+    pose. A later step's residual does depend on the pose that an earlier step has reached (it would
+    undo most of what that one did wrong), to first order, which is the Jacobian that is there.
     """
-    if steps < 1:
-        raise InputError(f"steps is {steps}; expected 1 or more.")
     centre = torch.from_numpy(projector.isocentre_lps_mm).to(poses)
-    units = torch.tensor([1.0] * 3 + [1.0 / rotation_scale_mm] * 3).to(poses)
-    for _ in range(steps):
+
+    def linearise(moved: Tensor, _: Tensor) -> Linearisation:
+        at = moved.detach()
         with torch.no_grad():
-            image, jacobian = projector.image_and_jacobian(poses.detach(), camera)
-        r, change = residual(image, jacobian)
-        scaled = change.to(poses) * units[:, None]
-        normal = scaled @ scaled.mT
-        diagonal = normal.diagonal(dim1=-2, dim2=-1)
-        damped = normal + torch.diag_embed(damping * diagonal + 1e-9)
-        gradient = (scaled @ r.to(poses)[..., None])[..., 0]
-        step = -torch.linalg.solve(damped, gradient) * units
-        poses = se3.left_increment(poses, step, centre)
-    return pose_distance(poses, true_poses, centre, metric)
+            image, jacobian = projector.image_and_jacobian(at, camera)
+        if moved.requires_grad:
+            # 0, but with a gradient
+            xi = se3.perturbation_between(at, moved, centre).to(jacobian)
+            image = image + torch.einsum("bq,bqhw->bhw", xi - xi.detach(), jacobian)
+        return residual(image, jacobian)
+
+    def retract(moved: Tensor, xi: Tensor) -> Tensor:
+        return se3.left_increment(moved, xi, centre)
+
+    reached = unrolled_steps(linearise, retract, poses, steps, config, refuse=False)
+    return pose_distance(reached, true_poses, centre, metric)

@@ -18,6 +18,7 @@ from xray_registration.learning.checkpoint import Checkpoint
 from xray_registration.learning.randomisation import RandomisationConfig
 from xray_registration.learning.stream import RegressorStream, Subject
 from xray_registration.learning.volume_residual import VolumeResidual
+from xray_registration.registration.least_squares.residual import Linearisation
 from xray_registration.rendering import JosephProjector
 from xray_registration.similarity.encoder import EncoderConfig
 from xray_registration.similarity.manifold import Geometry, check_geometry
@@ -161,12 +162,12 @@ class SimilarityTask:
 
 
 def _stacked(similarity: SphericalResidual, target: SphericalTarget) -> Any:
-    """Residual and Jacobian as `losses.lm_step_loss` takes them, weighted."""
+    """Residual, Jacobian and weights as `losses.lm_step_loss` takes them."""
 
-    def of(image: Tensor, jacobian: Tensor) -> tuple[Tensor, Tensor]:
+    def of(image: Tensor, jacobian: Tensor) -> Linearisation:
         r, change = similarity.with_jacobian(image, jacobian, target)
-        weight = target.weight.sqrt()[:, None]
-        return (r * weight).flatten(1), (change * weight[:, None]).flatten(2)
+        weight = target.weight[:, None].expand_as(r)
+        return r.flatten(1), change.flatten(2), weight.flatten(1)
 
     return of
 

@@ -5,6 +5,7 @@ from xray_registration.registration.config import (
     Level,
     LevenbergMarquardtConfig,
     RegistrationConfig,
+    RigUncertainty,
     SpreadConfig,
 )
 from xray_registration.registration.levenberg_marquardt import Termination
@@ -20,6 +21,7 @@ __all__ = [
     "Registrar",
     "RegistrationConfig",
     "RegistrationResult",
+    "RigUncertainty",
     "SpreadConfig",
     "Termination",
     "View",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from xray_registration.errors import InputError
 from xray_registration.imaging.attenuation import DEFAULT_ENERGY_KEV
@@ -43,20 +43,25 @@ class LevenbergMarquardtConfig:
 
 
 _DEFAULT_RESIDUAL = GradientResidual()
+Similarity = Literal["gradient", "spherical"]
+SIMILARITIES: tuple[Similarity, ...] = ("gradient", "spherical")
 
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution. Lengths are at the isocentre and for anatomy of 250 mm or more.
+    """One resolution. Lengths are at the isocentre and for anatomy of 250 mm or more; those of a
+    learned similarity for any.
 
     Attributes:
         pixel_mm: size of the picture's pixels, projected to the isocentre.
         spacing_mm: size of the moving volume's voxels.
         max_iterations: Levenberg-Marquardt steps, rejected ones included.
-        residual: the similarity. One with weights is for bones before a background: only in
-            ``structure_levels``.
+        residual: the gradient similarity's parameters. The one with weights is for bones before a
+            background: only in ``structure_levels``.
         min_decrease: in place of the optimiser's; None = that one. Where most of the cost is noise,
             the share that depth can take away is small.
+        similarity: "gradient", or "spherical": a network that was trained for the CT.
+        checkpoint: NAME.json of the network; empty with "gradient".
     """
 
     pixel_mm: float
@@ -64,6 +69,8 @@ class Level:
     max_iterations: int
     residual: GradientResidual | WeightedGradientResidual = _DEFAULT_RESIDUAL
     min_decrease: float | None = None
+    similarity: Similarity = "gradient"
+    checkpoint: str = ""
 
     def __post_init__(self) -> None:
         lengths_ok = 0 < self.pixel_mm < math.inf and 0 < self.spacing_mm < math.inf
@@ -71,6 +78,22 @@ class Level:
             raise InputError(f"{self}: expected positive lengths and at least one iteration.")
         if self.min_decrease is not None and not self.min_decrease > 0:
             raise InputError(f"{self}: expected a min_decrease above 0, or none.")
+        if self.similarity not in SIMILARITIES:
+            raise InputError(
+                f"similarity is {self.similarity!r}; expected one of {', '.join(SIMILARITIES)}."
+            )
+        if self.is_learned != bool(self.checkpoint):
+            raise InputError(
+                f"similarity is {self.similarity!r} and checkpoint {self.checkpoint!r}; expected "
+                "the NAME.json of a trained similarity with spherical, and none with gradient."
+            )
+        if self.is_learned and self.residual != _DEFAULT_RESIDUAL:
+            raise InputError("residual is given for a level whose similarity is spherical.")
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether a network compares the pictures."""
+        return self.similarity == "spherical"
 
 
 @dataclass(frozen=True)
@@ -153,6 +176,29 @@ class SpreadConfig:
             raise InputError(f"candidates is {self.candidates}; expected one or more.")
 
 
+@dataclass(frozen=True)
+class RigUncertainty:
+    """How well the relative geometry of several views is known: one standard deviation.
+
+    Of where the patient lies as a camera sees it, for every camera beyond the first, which carries
+    the rig: an error of camera_from_rig that moves the isocentre by so much, or turns the patient
+    about it.
+
+    Attributes:
+        translation_mm: along each axis.
+        rotation_deg: about each axis.
+    """
+
+    translation_mm: float
+    rotation_deg: float
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not 0 < value < math.inf:
+                raise InputError(f"{field.name} is {value}; expected a positive number.")
+
+
 _DEFAULT_LEVELS = (
     Level(pixel_mm=5.0, spacing_mm=5.0, max_iterations=30),
     Level(pixel_mm=2.5, spacing_mm=2.5, max_iterations=20),
@@ -177,7 +223,7 @@ class RegistrationConfig:
     """Everything that decides the outcome, apart from the data.
 
     Attributes:
-        levels: coarse to fine, of the whole CT.
+        levels: coarse to fine, of the whole CT; learned ones before the others.
         structures: names in the label map (``*`` and ``?`` allowed) of the bones whose pose is
             wanted, where the rest of the patient may lie otherwise than in the CT; none = the whole
             CT is one rigid body.
@@ -190,6 +236,8 @@ class RegistrationConfig:
         scatter_to_primary: scattered radiation that reaches the detector through its grid, see
             `scatter`; 0 leaves it out.
         isolate_patient: leave the couch and other thin things beside the patient out of the CT.
+        rig_uncertainty: refine the views' relative geometry together with the pose; None: it is
+            known, or there is one view.
     """
 
     levels: tuple[Level, ...] = _DEFAULT_LEVELS
@@ -201,6 +249,7 @@ class RegistrationConfig:
     energy_kev: float = DEFAULT_ENERGY_KEV
     scatter_to_primary: float = 0.2
     isolate_patient: bool = True
+    rig_uncertainty: RigUncertainty | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.scatter_to_primary < math.inf:
@@ -216,6 +265,14 @@ class RegistrationConfig:
                     f"levels[{n}]: a residual with weights compares bones before a background; "
                     "expected it in structure_levels only."
                 )
+        learned = [level.is_learned for level in self.levels]
+        if all(learned) or learned != sorted(learned, reverse=True):
+            raise InputError(
+                "levels: a spherical level after a gradient one, or no gradient level; expected "
+                "learned similarities first and a gradient level last."
+            )
+        if any(level.is_learned for level in self.structure_levels):
+            raise InputError("structure_levels: a spherical level; expected gradient levels only.")
 
     def with_levels(self, *levels: Level) -> RegistrationConfig:
         """The same with other levels."""
@@ -245,6 +302,10 @@ class RegistrationConfig:
             values["spread"] = _made(SpreadConfig, values["spread"], source)
         if "gate" in values:
             values["gate"] = _made(GateConfig, values["gate"], source)
+        if values.get("rig_uncertainty") is not None:
+            values["rig_uncertainty"] = _made(
+                RigUncertainty, values["rig_uncertainty"], f"{source}: rig_uncertainty"
+            )
         return _made(cls, values, source)
 
 

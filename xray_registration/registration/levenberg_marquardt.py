@@ -1,50 +1,37 @@
-"""Levenberg-Marquardt on SE(3), batched over starts, each with its own damping and acceptance.
+"""Levenberg-Marquardt on states such as poses, batched over starts, each with its own damping and
+acceptance.
 
-Minimises ``sum_i w_i rho(r_i(T))`` with Huber's rho. A step solves, in float64 and scaled units,
-``(J' W J + lambda diag(J' W J)) xi = -J' W r`` (Marquardt's scaling) and is taken if the true cost
-falls; the damping follows the gain ratio (Nielsen's rule; Madsen, Nielsen, Tingleff, *Methods for
-Non-Linear Least Squares Problems*, 2004). The best pose is the last accepted one: the cost never
-rises.
+Minimises ``sum_i w_i rho(r_i(state))`` with Huber's rho. A step solves, in float64 and scaled
+units, ``(J' W J + lambda diag(J' W J)) xi = -J' W r`` (Marquardt's scaling) and is taken if the
+true cost falls; the damping follows the gain ratio. The best state is the last accepted one: the
+cost never rises. The parts are in `least_squares`; `least_squares.unrolled` is the same to
+differentiate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 
 import torch
 from torch import Tensor
 
 from xray_registration.registration.config import LevenbergMarquardtConfig
-from xray_registration.registration.robust import huber_cost_and_weight, robust_scale
+from xray_registration.registration.least_squares.damping import GainRatioDamping
+from xray_registration.registration.least_squares.normal_equations import (
+    cost_at_scale,
+    normal_equations,
+)
+from xray_registration.registration.least_squares.residual import (
+    Linearisation,
+    Linearise,
+    Prior,
+    Retract,
+    pose_units,
+)
+from xray_registration.registration.least_squares.solver import damped_step
+from xray_registration.registration.least_squares.stopping import Stopping, Termination
 
-# residual (b, M), jacobian (b, 6, M), weight (b, M); unusable pixels have weight 0
-Linearisation = tuple[Tensor, Tensor, Tensor]
-# poses (b, 4, 4) of the batch places (b,) -> the residual and its derivative there
-Linearise = Callable[[Tensor, Tensor], Linearisation]
-# poses (b, 4, 4), increments (b, 6) -> poses
-Retract = Callable[[Tensor, Tensor], Tensor]
-
-_GREATEST_DAMPING = 1e6
-_SMALLEST_DAMPING = 1e-7
-_SMALL_STEPS_TO_STOP = 3
-# with less damping than this, relative to the diagonal, a short step is the model's own
-_DAMPING_OF_A_SHORT_STEP = 1.0
-
-
-class Termination(str, Enum):
-    """Why an optimisation ended.
-
-    STEP: the model's own step is short: a minimum. STALLED: only heavy damping made it short, or
-    the damping is at its limit, and still the cost does not fall.
-    """
-
-    STEP = "step_below_tolerance"
-    DECREASE = "decrease_below_tolerance"
-    ITERATIONS = "iteration_limit"
-    STALLED = "no_descent_direction"
-    NOT_FINITE = "not_finite"
+__all__ = ["Linearisation", "Linearise", "Minimum", "Retract", "Termination", "minimise"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +39,9 @@ class Minimum:
     """Outcome for B starts.
 
     Attributes:
-        poses: (B, 4, 4) float64, the best that was seen.
+        poses: (B, 4, 4) float64, the best that was seen; of other states (B, ...).
         cost: (B,) at ``poses``; each element with the robust scale of its own residual.
-        hessian: (B, 6, 6) J'WJ at ``poses``, per mm and rad.
+        hessian: (B, P, P) J'WJ at ``poses``, per mm and rad (the units of the increments).
         variance: (B,) robust variance of a residual at ``poses``.
         iterations: (B,) evaluations of residual and Jacobian.
         termination: one per start.
@@ -83,144 +70,70 @@ class Minimum:
         )
 
 
-@dataclass
-class _State:
-    """What is known at the accepted poses; CPU, float64, the batch first."""
-
-    poses: Tensor
-    scale: Tensor
-    cost: Tensor
-    hessian: Tensor
-    gradient: Tensor
-
-
+@torch.no_grad()
 def minimise(
     linearise: Linearise,
     retract: Retract,
     start: Tensor,
     max_iterations: int,
     config: LevenbergMarquardtConfig,
+    units: Tensor | None = None,
+    prior: Prior | None = None,
 ) -> Minimum:
-    """Run from every start (B, 4, 4) until each has ended on its own.
+    """Run from every start (B, 4, 4) until each has ended on its own; nothing is differentiated.
 
     The small matrices live on the CPU in float64; residuals and Jacobians where ``linearise`` makes
     them.
-    """
-    batch = len(start)
-    units = torch.tensor([1.0] * 3 + [1 / config.rotation_scale_mm] * 3, dtype=torch.float64)
-    # a copy: accepted poses are written into the state
-    poses = start.to("cpu", torch.float64).clone()
-    state = _normal_equations(poses, linearise(poses, torch.arange(batch)), units, config)
-    damping = torch.full((batch,), config.initial_damping, dtype=torch.float64)
-    growth = torch.full((batch,), 2.0, dtype=torch.float64)
-    small = torch.zeros(batch, dtype=torch.long)
-    iterations = torch.ones(batch, dtype=torch.long)
-    last_step_mm = torch.zeros(batch, dtype=torch.float64)
-    ended: list[Termination | None] = [
-        None if ok else Termination.NOT_FINITE for ok in _is_finite(state).tolist()
-    ]
 
-    while True:
-        active = torch.tensor([n for n, why in enumerate(ended) if why is None], dtype=torch.long)
-        for n in active[iterations[active] > max_iterations].tolist():
-            ended[n] = Termination.ITERATIONS
-        active = active[iterations[active] <= max_iterations]
-        if not len(active):
-            break
-        step, predicted = _step(state, active, damping, config)
+    Args:
+        linearise: residual and Jacobian.
+        retract: moves states by increments of P parameters.
+        start: states (B, ...).
+        max_iterations: steps, rejected ones included.
+        config: tolerances; lengths are in scaled units.
+        units: (P,) what one scaled unit of each parameter is; None: `pose_units` of one pose.
+        prior: further rows, about which the pictures say nothing.
+    """
+    units = pose_units(config) if units is None else units
+    # a copy: accepted states are written into it
+    states = start.to("cpu", torch.float64).clone()
+    everyone = torch.arange(len(states))
+    rows = None if prior is None else prior.rows(states)
+    normal = normal_equations(linearise(states, everyone), units, config.huber, prior, rows)
+    damping = GainRatioDamping(len(states), config.initial_damping)
+    stopping = Stopping(normal.finite, max_iterations, config)
+    last_step_mm = torch.zeros(len(states), dtype=torch.float64)
+
+    while len(active := stopping.going_on()):
+        lambdas = damping.value[active]
+        step, predicted = damped_step(
+            normal.hessian[active], normal.gradient[active], lambdas, config.max_step_mm
+        )
         length = step.norm(dim=-1)
         last_step_mm[active] = length
-        poses = retract(state.poses[active], step * units)
-        trial = linearise(poses, active)
-        iterations[active] += 1
-        # compared with the scale of the accepted pose: the same function on both sides
-        cost = _cost(trial, state.scale[active], config)
-        candidate = _normal_equations(poses, trial, units, config)
-        decrease = state.cost[active] - cost
-        taken = _is_finite(candidate) & torch.isfinite(cost) & (decrease > 0)
-        gain = decrease / predicted.clamp_min(1e-300)
+        trial = retract(states[active], step * units)
+        linear = linearise(trial, active)
+        rows = None if prior is None else prior.rows(trial)
+        # compared with the scale of the accepted state: the same function on both sides
+        cost = cost_at_scale(linear, normal.scale[active], config.huber, prior, rows)
+        candidate = normal_equations(linear, units, config.huber, prior, rows)
+        cost_before = normal.cost[active]
+        decrease = cost_before - cost
+        taken = candidate.finite & torch.isfinite(cost) & (decrease > 0)
+        relative = decrease / cost_before.clamp_min(1e-300)
+        stopping.after_step(active, length, lambdas, taken, relative)
+        damping.update(active, taken, decrease / predicted.clamp_min(1e-300))
+        states[active[taken]] = trial[taken]
+        normal.adopt(candidate, active, taken)
+        stopping.stalled(active[damping.exhausted(active)])
 
-        relative = decrease / state.cost[active].clamp_min(1e-300)
-        is_small = taken & (relative < config.min_decrease)
-        small[active] = torch.where(is_small, small[active] + 1, torch.zeros_like(small[active]))
-        for position, n in enumerate(active.tolist()):
-            if length[position] < config.min_step_mm:
-                refused = not taken[position] and damping[n] > _DAMPING_OF_A_SHORT_STEP
-                ended[n] = Termination.STALLED if refused else Termination.STEP
-            elif small[n] >= _SMALL_STEPS_TO_STOP:
-                ended[n] = Termination.DECREASE
-        _damp(damping, growth, active, taken, gain)
-        _accept(state, candidate, active, taken)
-        for n in active[damping[active] >= _GREATEST_DAMPING].tolist():
-            ended[n] = ended[n] or Termination.STALLED
-
-    scale_out = 1 / units
+    per_unit = 1 / units
     return Minimum(
-        poses=state.poses,
-        cost=state.cost,
-        hessian=state.hessian * scale_out[:, None] * scale_out,
-        variance=state.scale**2,
-        iterations=iterations,
-        termination=tuple(why for why in ended if why is not None),
+        poses=states,
+        cost=normal.cost,
+        hessian=normal.hessian * per_unit[:, None] * per_unit,
+        variance=normal.scale**2,
+        iterations=stopping.iterations,
+        termination=stopping.reasons,
         last_step_mm=last_step_mm,
     )
-
-
-def _cost(linear: Linearisation, scale: Tensor, config: LevenbergMarquardtConfig) -> Tensor:
-    """Cost (B,) with a given robust scale (B,)."""
-    residual, _, weight = linear
-    cost, _ = huber_cost_and_weight(residual, weight, scale.to(residual.device), config.huber)
-    return cost.cpu()
-
-
-def _normal_equations(
-    poses: Tensor, linear: Linearisation, units: Tensor, config: LevenbergMarquardtConfig
-) -> _State:
-    """Everything with the robust scale of this very residual, so that the next step fits it."""
-    residual, jacobian, weight = linear
-    scale = robust_scale(residual, weight)
-    cost, robust = huber_cost_and_weight(residual, weight, scale, config.huber)
-    weighted = jacobian * robust[:, None]
-    hessian = (weighted @ jacobian.transpose(1, 2)).to("cpu", torch.float64)
-    gradient = (weighted @ residual[:, :, None])[..., 0].to("cpu", torch.float64)
-    return _State(
-        poses, scale.cpu(), cost.cpu(), hessian * units[:, None] * units, gradient * units
-    )
-
-
-def _is_finite(state: _State) -> Tensor:
-    finite = torch.isfinite(state.cost) & torch.isfinite(state.gradient).all(-1)
-    return finite & torch.isfinite(state.hessian).flatten(1).all(-1)
-
-
-def _step(
-    state: _State, active: Tensor, damping: Tensor, config: LevenbergMarquardtConfig
-) -> tuple[Tensor, Tensor]:
-    """Increment (b, 6) in scaled units and the decrease of the cost that the model predicts."""
-    hessian, gradient = state.hessian[active], state.gradient[active]
-    diagonal = hessian.diagonal(dim1=-2, dim2=-1)
-    # a direction that the picture does not see still gets damped
-    floor = 1e-6 * diagonal.amax(-1, keepdim=True).clamp_min(1e-30)
-    damped = hessian + torch.diag_embed(damping[active, None] * diagonal + floor)
-    step = -torch.linalg.solve(damped, gradient[..., None])[..., 0]
-    length = step.norm(dim=-1, keepdim=True)
-    step = step * (config.max_step_mm / length).clamp_max(1.0)
-    curvature = (step[:, None] @ hessian @ step[..., None])[:, 0, 0]
-    return step, -(gradient * step).sum(-1) - 0.5 * curvature
-
-
-def _damp(damping: Tensor, growth: Tensor, active: Tensor, taken: Tensor, gain: Tensor) -> None:
-    """Nielsen's rule, in place: down by the gain ratio when taken, up ever faster when not."""
-    good, bad = active[taken], active[~taken]
-    factor = (1 - (2 * gain[taken] - 1) ** 3).clamp(1 / 8, 2.0)
-    damping[good] = (damping[good] * factor).clamp_min(_SMALLEST_DAMPING)
-    growth[good] = 2.0
-    damping[bad] = (damping[bad] * growth[bad]).clamp_max(_GREATEST_DAMPING)
-    growth[bad] *= 2.0
-
-
-def _accept(state: _State, candidate: _State, active: Tensor, taken: Tensor) -> None:
-    """Move the accepted elements of ``state`` to ``candidate``."""
-    moved = active[taken]
-    for name in ("poses", "scale", "cost", "hessian", "gradient"):
-        getattr(state, name)[moved] = getattr(candidate, name)[taken]

@@ -25,6 +25,7 @@ from xray_registration.similarity import (
     WeightedTarget,
 )
 from xray_registration.similarity.filters import dilated, eroded
+from xray_registration.similarity.residual import PictureResidual, PictureTarget
 
 _OVERLAP_PX = 32
 _SHADOW_PX = 64
@@ -39,7 +40,7 @@ class _LevelView:
     camera: Camera
     camera_from_rig: Tensor  # (4, 4) float64
     rig_to_camera: Tensor  # (6, 6): increments in rig axes to camera axes
-    target: Any  # of the residual's own kind
+    target: PictureTarget
     weight: Tensor  # (S, H, W): what counts, per start
     background: Tensor | None  # (S, H, W): of what does not move, per start, if it is to be added
     axes: Sequence[int] | None  # per start, held
@@ -60,7 +61,7 @@ class Objective:
         projector: Projector,
         cut: Projector | None,
         corners_lps_mm: NDArray[np.float64],
-        residual: GradientResidual | WeightedGradientResidual,
+        residual: PictureResidual,
         pixel_mm: float,
         starts: Tensor,
         margin_mm: float,
@@ -166,6 +167,7 @@ class Objective:
             if isinstance(self._residual, WeightedGradientResidual):
                 target, background = self._residual.held(target, image, background), None
             else:
+                assert isinstance(self._residual, GradientResidual)  # see RegistrationConfig
                 weight = weight * self._residual.dominance(image, background, target)
         rotation = camera_from_rig[:3, :3]
         return _LevelView(

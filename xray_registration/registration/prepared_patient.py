@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from xray_registration.errors import InputError
 from xray_registration.imaging.labels import LabelMap
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.registration.config import Level, RegistrationConfig
+from xray_registration.registration.learned_similarity import loaded_similarity
 from xray_registration.registration.objective import cut_faces, ends_of
 from xray_registration.registration.structures import (
     box_centre_lps_mm,
@@ -19,6 +21,7 @@ from xray_registration.registration.structures import (
     split,
 )
 from xray_registration.rendering import AttenuationVolume, JosephProjector
+from xray_registration.similarity.residual import PictureResidual
 
 # Anatomy of this size is what the levels' lengths are stated for; smaller CTs get finer levels.
 _REFERENCE_EXTENT_MM = 250.0
@@ -34,6 +37,7 @@ class PreparedLevel:
 
     Attributes:
         level: as configured.
+        residual: its similarity.
         pixel_mm: its pixel size for this patient.
         projector: of what moves.
         cut: of the faces where the CT ends within the body; None where it does not.
@@ -43,6 +47,7 @@ class PreparedLevel:
     """
 
     level: Level
+    residual: PictureResidual
     pixel_mm: float
     projector: JosephProjector
     cut: JosephProjector | None
@@ -56,13 +61,15 @@ class PreparedPatient:
     """What a registrar needs of a patient.
 
     Attributes:
-        levels: of the whole CT, coarse to fine, at least one.
+        levels: of the whole CT, coarse to fine, at least one; their similarity is the gradient's.
+        learned: of the whole CT, those before them, whose similarity is a network.
         of_structures: of the named bones, coarse to fine; empty when the whole CT is registered.
         corners_lps_mm: (8, 3) box of what attenuates.
         isocentre_lps_mm: (3,).
     """
 
     levels: list[PreparedLevel]
+    learned: list[PreparedLevel]
     of_structures: list[PreparedLevel]
     corners_lps_mm: NDArray[np.float64]
     isocentre_lps_mm: NDArray[np.float64]
@@ -98,11 +105,15 @@ def prepared_patient(
         return projectors[key]
 
     def prepared(
-        level: Level, volume: AttenuationVolume, rest: AttenuationVolume | None = None
+        level: Level,
+        volume: AttenuationVolume,
+        rest: AttenuationVolume | None = None,
+        scale: float = scale,
     ) -> PreparedLevel:
         spacing = level.spacing_mm * scale
         return PreparedLevel(
             level=level,
+            residual=level.residual,
             pixel_mm=level.pixel_mm * scale,
             projector=projector(volume, spacing),
             cut=None if cut is None else projector(cut, max(spacing, _CUT_MM * scale)),
@@ -111,14 +122,29 @@ def prepared_patient(
             background=None if rest is None else projector(rest, max(spacing, _BACKGROUND_MM)),
         )
 
-    whole, of_structures = list(config.levels), []
+    def prepared_learned(level: Level) -> PreparedLevel:
+        network = loaded_similarity(Path(level.checkpoint), ct, device)
+        # pictures of the pixel size that it was trained on: lengths are not scaled
+        usual = prepared(level, finest, scale=1.0)
+        if network.psi is None:
+            return replace(usual, residual=network.residual)
+        volume = finest.coarsened(finest.factors_for(level.spacing_mm)).to(device)
+        moving = JosephProjector(network.psi.applied(volume), centre)
+        return replace(usual, residual=network.residual, projector=moving)
+
+    learned = [prepared_learned(level) for level in config.levels if level.is_learned]
+    whole, of_structures = [level for level in config.levels if not level.is_learned], []
     if labels is not None and names:
         bones, rest = split(finest, ct, labels, names, config.energy_kev)
         first = config.structure_levels[0].pixel_mm
         whole = [level for level in whole if level.pixel_mm > first] or whole[:1]
         of_structures = [prepared(level, bones, rest) for level in config.structure_levels]
     return PreparedPatient(
-        [prepared(level, finest) for level in whole], of_structures, _corners(finest), centre
+        [prepared(level, finest) for level in whole],
+        learned,
+        of_structures,
+        _corners(finest),
+        centre,
     )
 
 

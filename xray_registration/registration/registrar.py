@@ -28,6 +28,12 @@ from xray_registration.registration.objective import Objective
 from xray_registration.registration.prepared_patient import PreparedLevel, prepared_patient
 from xray_registration.registration.quality_gate import Evidence, decide
 from xray_registration.registration.result import Reason, RegistrationResult
+from xray_registration.registration.rig_refinement import (
+    RefinedRig,
+    refined_rig,
+    views_of,
+    with_rig,
+)
 from xray_registration.registration.screening import shifted_to_match
 from xray_registration.registration.spread import distinct, spread_starts
 from xray_registration.registration.view import View
@@ -44,6 +50,7 @@ _MOST_LEVELS_OFF = 3  # so often a pose may give way to one a vertebra off
 # Two poses whose similarities differ by less are equally good.
 _SAME_SIMILARITY = 1e-3
 _CONTENDERS = 3  # distinct optima of the coarsest level that are looked at more closely
+_REACH_SIGMAS = 3.0  # of the scatter's translation, for shifts across the beam
 _SCREENED_AT_ONCE = 128  # poses: bounds the memory
 
 
@@ -98,15 +105,22 @@ class Registrar:
         self.isocentre_lps_mm = patient.isocentre_lps_mm
         self._corners_lps_mm = patient.corners_lps_mm
         self._levels, self._of_structures = patient.levels, patient.of_structures
+        self._learned = patient.learned
         self._level_shifts: list[LevelShift] = []
         if label_map is not None and self.config.gate.min_level_margin > 0:
             self._level_shifts = level_shifts(label_map, self.isocentre_lps_mm)
+
+    @property
+    def coarsest(self) -> PreparedLevel:
+        """The first level, for who looks for starts."""
+        return self._levels[0]
 
     def register(self, views: Sequence[View], rig_from_ct_start: ArrayLike) -> RegistrationResult:
         """Find the pose of the CT in the rig that explains all views together.
 
         Args:
-            views: one or more; with several, their ``camera_from_rig`` are taken as known.
+            views: one or more; with several, their ``camera_from_rig`` are taken as known, unless
+                the configuration says how uncertain they are.
             rig_from_ct_start: (4, 4), or (S, 4, 4) starts of which the best after the first level
                 is refined; CT in LPS mm.
 
@@ -158,13 +172,14 @@ class Registrar:
         return replace(best, iterations=before + second.iterations)
 
     def _screened(self, views: list[View], starts: Tensor) -> tuple[Tensor, Tensor]:
-        """Those (N, 4, 4) of the poses scattered about ``starts`` that are most like the pictures,
-        and which start each came from; N may be 0.
+        """Which start each came from, and those (N, 4, 4) of the poses scattered about ``starts``,
+        shifted to match each picture, that are most like all of them; N may be 0.
         """
         centre, spread = torch.from_numpy(self.isocentre_lps_mm), self.config.spread
         given, poses = spread_starts(starts, centre, spread)
+        reach_mm = _REACH_SIGMAS * spread.translation_mm
         poses = torch.cat(
-            [shifted_to_match(view, self._levels[0], poses, 60.0)[0] for view in views]
+            [shifted_to_match(view, self.coarsest, poses, reach_mm)[0] for view in views]
         )
         given = given.repeat(len(views), 1, 1)
         seen = [is_in_view(views, pose.numpy(), self._corners_lps_mm) for pose in poses]
@@ -191,6 +206,7 @@ class Registrar:
         """
         if not result.accepted:
             return result
+        as_given, views = views, views_of(result, views)
         found = torch.from_numpy(result.rig_from_ct)[None]
         shifts = self._level_shifts
         poses = torch.cat([found @ torch.from_numpy(shift.ct_from_ct) for shift in shifts])
@@ -217,7 +233,7 @@ class Registrar:
         if gap < -margins[1]:
             better = poses[nearest][None]
             last = self._last_whole(views, better)
-            return self._fine(views, _Coarse(last.poses, starts[:1], last, iterations))
+            return self._fine(as_given, _Coarse(last.poses, starts[:1], last, iterations))
         return replace(
             result,
             accepted=False,
@@ -270,7 +286,12 @@ class Registrar:
         spread = self.config.spread
         # what the whole CT looks like says little of bones that are wanted apart from it
         may_give_up = may_give_up and spread.count > 0 and not self._of_structures
+        # and a right pose does not look right in a rig that is not
+        may_give_up = may_give_up and not self._refines_rig(views)
         poses, iterations, minimum = starts, 0, None
+        for prepared in self._learned:
+            learned = self._minimum(self._objective(prepared, views, poses), poses, prepared.level)
+            poses, iterations = learned.poses, iterations + int(learned.iterations.sum())
         for n, prepared in enumerate(self._levels):
             objective = self._objective(prepared, views, poses)
             minimum = self._minimum(objective, poses, prepared.level)
@@ -309,16 +330,48 @@ class Registrar:
         """The levels of the structures, if any, and the judgement."""
         poses, minimum, iterations = coarse.poses, coarse.minimum, coarse.iterations
         given, pictures = coarse.given, views
+        rig: RefinedRig | None = None
+        if self._refines_rig(views):
+            rig = self._rig(self._levels, views, pictures, poses)
+            pictures, minimum, poses = rig.views, rig.minimum, rig.minimum.poses
+            iterations += rig.iterations
         if self._of_structures:
             whole = self._levels[-1].projector
-            pictures = [without_foreign_objects(view, whole, poses) for view in views]
+            pictures = [without_foreign_objects(view, whole, poses) for view in pictures]
         for prepared in self._of_structures:
             objective = self._objective(prepared, pictures, poses)
             minimum = self._minimum(objective, poses, prepared.level)
             iterations += int(minimum.iterations.sum())
             poses = minimum.poses
+        if rig is not None and self._of_structures:
+            rig = self._rig(self._of_structures[-1:], views, pictures, poses)
+            pictures, minimum, iterations = rig.views, rig.minimum, iterations + rig.iterations
         assert minimum is not None  # there is always a level
-        return self._judged(pictures, given[:1], minimum, iterations)
+        result = self._judged(pictures, given[:1], minimum, iterations)
+        return result if rig is None else with_rig(result, rig)
+
+    def _refines_rig(self, views: Sequence[View]) -> bool:
+        return self.config.rig_uncertainty is not None and len(views) > 1
+
+    def _rig(
+        self,
+        levels: Sequence[PreparedLevel],
+        given: list[View],
+        views: list[View],
+        poses: Tensor,
+    ) -> RefinedRig:
+        """Pose and relative geometry together, from ``poses`` (1, 4, 4) and that of ``views``."""
+        assert self.config.rig_uncertainty is not None
+        return refined_rig(
+            self._objective,
+            levels,
+            given,
+            views,
+            poses,
+            self.isocentre_lps_mm,
+            self.config.rig_uncertainty,
+            self.config.optimiser,
+        )
 
     def _minimum(self, objective: Objective, poses: Tensor, level: Level) -> Minimum:
         centre = torch.from_numpy(self.isocentre_lps_mm)
@@ -392,14 +445,17 @@ class Registrar:
             prepared.projector,
             prepared.cut,
             prepared.corners_lps_mm,
-            prepared.level.residual,
+            prepared.residual,
             prepared.pixel_mm,
             starts,
             # a level must be able to move the CT by several of its own pixels
             margin_mm=4 * prepared.pixel_mm,
             background=prepared.background,
             shadow=prepared.shadow,
-            scatter_to_primary=self.config.scatter_to_primary,
+            # networks are trained on pictures without it
+            scatter_to_primary=(
+                0.0 if prepared.level.is_learned else self.config.scatter_to_primary
+            ),
         )
 
 

@@ -33,6 +33,7 @@ class Reason(str, Enum):
     AMBIGUOUS = "ambiguous"
     FAR_FROM_START = "far_from_start"
     NO_IMPROVEMENT = "no_improvement"
+    RIG_DEVIATES = "rig_deviates"
     NOT_FINITE = "not_finite"
 
 
@@ -56,6 +57,9 @@ class RegistrationResult:
         termination: of the finest level.
         seconds: wall-clock time of the registration.
         device: "cpu", "cuda:0", ...
+        camera_from_rig: (4, 4) of every view as refined together with the pose; None where the
+            relative geometry was taken as given.
+        extra: further keys of RESULT.json.
     """
 
     rig_from_ct: NDArray[np.float64]
@@ -71,6 +75,7 @@ class RegistrationResult:
     termination: Termination
     seconds: float
     device: str
+    camera_from_rig: tuple[NDArray[np.float64], ...] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self, ct_axes: str = "lps", ct: CTVolume | None = None) -> dict[str, Any]:
@@ -99,6 +104,11 @@ class RegistrationResult:
             "device": self.device,
             "version": xray_registration.__version__,
             "ct": None if ct is None else {"path": Path(ct.path).name, "sha256": ct.sha256},
+            **(
+                {}
+                if self.camera_from_rig is None
+                else {"camera_from_rig_refined": [m.tolist() for m in self.camera_from_rig]}
+            ),
             **self.extra,
         }
 

@@ -17,6 +17,7 @@ from xray_registration.imaging.pyramid import downsample
 from xray_registration.registration.objective import isocentre_depth, level_width
 from xray_registration.registration.prepared_patient import PreparedLevel
 from xray_registration.registration.view import View
+from xray_registration.similarity import GradientResidual
 
 # of the picture's weight, least share that a shifted rendering must meet: the correlation of a
 # corner says nothing
@@ -50,6 +51,7 @@ def shifted_to_match(
     device = projector.image(in_camera[:1], wide).device
     fixed = torch.from_numpy(np.array(radiograph.attenuation)).to(device)
     mask = torch.from_numpy(np.array(radiograph.mask)).to(device)
+    assert isinstance(residual, GradientResidual)  # of the whole CT, see RegistrationConfig
     target = residual.target(fixed, mask)
     pixel_mm = depth / camera.fx
     reach = min(border, max(1, round(reach_mm / pixel_mm)))

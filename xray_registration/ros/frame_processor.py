@@ -22,6 +22,7 @@ from xray_registration.imaging.undistort import undistort
 from xray_registration.registration import Registrar, RegistrationResult, View
 from xray_registration.registration.regressor_start import RegressorStart
 from xray_registration.ros.conversions import camera_from_message, image_to_array
+from xray_registration.ros.image_bridge import image_bridge
 from xray_registration.ros.patient import given_isocentre_lps_mm, load_patient
 from xray_registration.ros.registration_settings import NetworkStart, RegistrationSettings
 from xray_registration.ros.view_settings import ViewSettings
@@ -82,6 +83,7 @@ class FrameProcessor:
             InputError: see ``load_patient``; a device that is not there; no start-pose weights for
                 this CT where they are asked for.
         """
+        image_bridge()  # now, not with the first image
         self.ct, self.labels = load_patient(settings.patient)
         self.registrar = Registrar(
             self.ct,

@@ -46,6 +46,19 @@ class Services:
             node.create_service(Trigger, name, _callback(action), callback_group=group)
 
 
+def answer_during_transitions(node: Any) -> None:
+    """Have a lifecycle node say its state also while a transition, in its own group, takes long.
+
+    rclpy puts all lifecycle services into the group of the transitions; a manager that asks in the
+    meantime would hear nothing, where ``configuring`` is true.
+    """
+    for name in ("get_state", "get_available_states", "get_available_transitions"):
+        service = getattr(node, f"_service_{name}", None)
+        if service is not None:  # else this rclpy keeps them elsewhere: they are answered later
+            service.callback_group = node.default_callback_group
+            node.default_callback_group.add_entity(service)
+
+
 def _callback(action: Callable[[], Answer]) -> Callable[[Any, Any], Any]:
     def answer(_: Any, response: Any) -> Any:
         response.success, response.message = action()

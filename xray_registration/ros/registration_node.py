@@ -27,9 +27,11 @@ from rclpy.lifecycle.node import TransitionCallbackReturn
 from rclpy.node import Node
 
 from xray_registration.errors import InputError, XrayRegistrationError
+from xray_registration.memory import leave_out_of_collections
 from xray_registration.ros.diagnostics import State
+from xray_registration.ros.image_bridge import image_bridge
 from xray_registration.ros.image_intake import ImageIntake
-from xray_registration.ros.node_services import Answer, Services
+from xray_registration.ros.node_services import Answer, Services, answer_during_transitions
 from xray_registration.ros.node_status import NodeStatus
 from xray_registration.ros.parameters import ParameterGuard, Value, declare
 from xray_registration.ros.pose_messages import matrix_from_pose
@@ -70,6 +72,7 @@ class RegistrationNode(LifecycleNodeMixin, Node):
         self._slow = MutuallyExclusiveCallbackGroup()
         Node.__init__(self, "registration_node", **kwargs)
         LifecycleNodeMixin.__init__(self, callback_group=self._slow)
+        answer_during_transitions(self)
         values = declare(self, SPECS)
         specs = (*SPECS, *specs_of_views(view_names(values)))
         values.update(declare(self, specs[len(SPECS) :]))
@@ -294,7 +297,9 @@ def main(args: list[str] | None = None) -> int:
     node: RegistrationNode | None = None
     try:
         rclpy.init(args=args)
+        image_bridge()  # now, not with the first image
         node = RegistrationNode()
+        leave_out_of_collections()
         executor = MultiThreadedExecutor(_THREADS)
         executor.add_node(node)
         executor.spin()

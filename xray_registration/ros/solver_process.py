@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from xray_registration.errors import XrayRegistrationError
-from xray_registration.memory import keep_freed_memory
+from xray_registration.memory import keep_freed_memory, leave_out_of_collections
 
 
 def serve(connection: Connection) -> None:
@@ -29,6 +29,7 @@ def serve(connection: Connection) -> None:
         if name == "load":
             solver = None  # the old patient goes first
             solver = LocalSolver(*arguments)
+            leave_out_of_collections()
             return solver.facts
         if solver is None:
             raise RuntimeError(f"'{name}' before 'load'")

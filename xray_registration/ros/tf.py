@@ -67,6 +67,6 @@ def tf_message_type() -> Any:
     except ImportError as error:
         raise MissingDependencyError(
             "tf2_msgs is missing: install ros-<distro>-tf2-msgs on a ROS machine; with the wheels "
-            "from PyPI run `make setup`, which builds it"
+            "from PyPI run `make venv`, which builds it"
         ) from error
     return TFMessage

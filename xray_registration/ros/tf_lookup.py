@@ -44,13 +44,40 @@ class TransformLookup(Protocol):
         """Stop listening."""
 
 
+class _Forgetful:
+    """tf2_ros' buffer, cleared when a bag or a simulation is started again.
+
+    By itself it ignores all that is older than ten seconds until its clock jumps back, and the wall
+    clock never does.
+    """
+
+    def __init__(self, buffer: Any) -> None:
+        self._buffer = buffer
+        self._newest_ns: dict[tuple[str, str], int] = {}
+
+    def set_transform(self, edge: TransformStamped, authority: str) -> None:
+        """Of tf2_ros' listener."""
+        names, stamp_ns = _names(edge), Time.from_msg(edge.header.stamp).nanoseconds
+        newest_ns = self._newest_ns.get(names, stamp_ns)
+        if stamp_ns < newest_ns - _BUFFER_NS:
+            self._buffer.clear()  # not the static ones
+            self._newest_ns.clear()
+            newest_ns = stamp_ns
+        self._newest_ns[names] = max(newest_ns, stamp_ns)
+        self._buffer.set_transform(edge, authority)
+
+    def set_transform_static(self, edge: TransformStamped, authority: str) -> None:
+        """Of tf2_ros' listener."""
+        self._buffer.set_transform_static(edge, authority)
+
+
 class Tf2Lookup:
     """tf2_ros' buffer and listener."""
 
     def __init__(self, node: Node, tf2_ros: Any) -> None:
         self._errors = tf2_ros.TransformException
         self._buffer = tf2_ros.Buffer()
-        self._listener = tf2_ros.TransformListener(self._buffer, node)
+        self._listener = tf2_ros.TransformListener(_Forgetful(self._buffer), node)
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Matrix:
         """See ``TransformLookup``."""

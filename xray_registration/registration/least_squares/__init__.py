@@ -1,0 +1,1 @@
+"""The parts of a Levenberg-Marquardt optimisation, each with one job."""
