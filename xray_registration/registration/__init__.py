@@ -10,6 +10,7 @@ from xray_registration.registration.config import (
 from xray_registration.registration.levenberg_marquardt import Termination
 from xray_registration.registration.registrar import Registrar
 from xray_registration.registration.result import Reason, RegistrationResult
+from xray_registration.registration.tracker import TrackedFrame, Tracker, TrackerConfig
 from xray_registration.registration.view import View
 
 __all__ = [
@@ -22,5 +23,8 @@ __all__ = [
     "RegistrationResult",
     "SpreadConfig",
     "Termination",
+    "TrackedFrame",
+    "Tracker",
+    "TrackerConfig",
     "View",
 ]

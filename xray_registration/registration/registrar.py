@@ -99,6 +99,7 @@ class Registrar:
         self.isocentre_lps_mm = patient.isocentre_lps_mm
         self._corners_lps_mm = patient.corners_lps_mm
         self._levels, self._of_structures = patient.levels, patient.of_structures
+        self._descent = self._levels  # those that a registration goes through
         self._level_shifts: list[LevelShift] = []
         if label_map is not None and self.config.gate.min_level_margin > 0:
             self._level_shifts = level_shifts(label_map, self.isocentre_lps_mm)
@@ -278,18 +279,18 @@ class Registrar:
         # what the whole CT looks like says little of bones that are wanted apart from it
         may_give_up = may_give_up and spread.count > 0 and not self._of_structures
         poses, iterations, minimum = starts, 0, None
-        for n, prepared in enumerate(self._levels):
+        for n, prepared in enumerate(self._descent):
             objective = self._objective(prepared, views, poses)
             minimum = self._minimum(objective, poses, prepared.level)
             iterations += int(minimum.iterations.sum())
             poses = minimum.poses
             if len(poses) > 1:
-                go_on = _CONTENDERS if n == 0 and len(self._levels) > 1 else 1
+                go_on = _CONTENDERS if n == 0 and len(self._descent) > 1 else 1
                 best = self._best_of(objective, poses, given, go_on)
                 given, poses = given[best], poses[best]
                 if go_on == 1:
                     minimum = minimum.only(int(best))
-            if may_give_up and n == 1 and len(self._levels) > 2:
+            if may_give_up and n == 1 and len(self._descent) > 2:
                 similarity = float(
                     self._objective(prepared, views, poses)
                     .correlations(poses, torch.arange(1))
