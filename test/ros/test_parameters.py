@@ -14,6 +14,7 @@ import yaml
 
 from xray_registration.errors import InputError
 from xray_registration.registration import GateConfig
+from xray_registration.registration.tracker import TrackerConfig
 from xray_registration.ros import (
     registration_parameters,
     registration_settings,
@@ -80,6 +81,14 @@ def test_gate_parameters_are_the_gate() -> None:
     assert gate == {f"gate.{f.name}": getattr(GateConfig(), f.name) for f in fields(GateConfig)}
     assert _registration().config.gate == GateConfig()
     assert _registration(gate__min_similarity=0.5).config.gate.min_similarity == 0.5
+
+
+def test_tracking_parameters_are_the_tracker() -> None:
+    assert _registration().tracks
+    assert _registration().tracking == TrackerConfig()
+    settings = _registration(tracking__max_gap_s=3.0, tracking__max_innovation_mm=6.0)
+    assert settings.tracking.max_gap_s == 3.0
+    assert settings.tracking.quick.max_innovation_mm == 6.0
 
 
 def test_registration_config_file(tmp_path: Path) -> None:

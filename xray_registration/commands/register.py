@@ -20,6 +20,7 @@ from xray_registration.commands.inputs import (
     per_image,
     read_yaml_mapping,
 )
+from xray_registration.commands.register_start import add_start_options, given_start, start_of
 from xray_registration.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,13 +42,15 @@ KINDS = ("intensity", "attenuation", "display")
 
 _DESCRIPTION = """\
 Register one or more X-ray images of one patient, taken with known cameras, to the CT: find the one
-pose rig_from_ct that explains them all, starting from a pose that is roughly right, or from what a
-network that was trained for this CT (xray-registration train) sees in the images.
+pose rig_from_ct that explains them all, starting from a pose that is roughly right, from the
+C-arm's angles, from landmarks, or from what a network that was trained for this CT
+(xray-registration train) sees in the images.
 """
 _EPILOG = """\
 CAM.json     {"width", "height", "K": 3x3 in pixels (centres at integers), "sdd_mm",
               "camera_from_rig": 4x4 in mm, the identity when absent}
 POSE.json    {"rig_from_ct": 4x4 in mm, "ct_axes": "lps" or "ras"}; a RESULT.json will do
+POINTS.json  {"landmarks_px": {"NAME": [column, row], ...}}, pixel centres at integers
 RESULT.json  the same with accepted, reason, similarity, covariance, ...
 
 Exit codes: 0 accepted, 3 rejected (RESULT.json is written and says why), 2 bad input.
@@ -108,17 +111,7 @@ def add_parser(verbs: Any) -> None:
         action="store_true",
         help="the images are mirrored (as DICOM XA is shown): mirror images and cameras back first",
     )
-    parser.add_argument(
-        "--initial-pose",
-        metavar="POSE.json",
-        help="start pose; without it, a network proposes starts",
-    )
-    parser.add_argument(
-        "--checkpoint",
-        metavar="NAME.json",
-        help="weights that propose starts, from xray-registration train (default: those that come "
-        "with the package for this CT)",
-    )
+    add_start_options(parser)
     parser.add_argument("--out", required=True, metavar="RESULT.json", help="result to write")
     parser.add_argument(
         "--overlay", metavar="DIR", help="write pictures of the X-rays with the CT's edges to DIR"
@@ -185,24 +178,22 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: any unusable input.
     """
-    from xray_registration.commands.register_start import GivenStart, NetworkStart
     from xray_registration.geometry.frames import lps_from_ct_axes
     from xray_registration.registration import Registrar
     from xray_registration.registration.rig_refinement import views_of
 
     out = Path(arguments.out)
     check_folder_of(out, "--out")
-    if arguments.initial_pose is not None and arguments.checkpoint is not None:
-        raise InputError("--initial-pose and --checkpoint: expected one of them.")
     if arguments.overlay is not None:
         make_folder(Path(arguments.overlay), "--overlay")
     config = _config(arguments)
-    given = None if arguments.initial_pose is None else GivenStart(arguments.initial_pose)
+    given = given_start(arguments)
     shots = _shots(arguments)
     readings = {polarity: _views(shots, polarity) for polarity in _polarities(shots)}
     ct, labels = load_patient(arguments)
-    start = given or NetworkStart(ct, arguments.checkpoint)
-    ct_axes, config = start.ct_axes, start.adapted(config)
+    flipped = [shot.camera.width if shot.flip else None for shot in shots]
+    start = given or start_of(arguments, ct, flipped)
+    ct_axes = start.ct_axes
     isocentre = arguments.isocentre
     if isocentre is not None:
         isocentre = lps_from_ct_axes(ct_axes)[:3, :3] @ isocentre

@@ -11,6 +11,7 @@ from xray_registration.registration.config import (
 from xray_registration.registration.levenberg_marquardt import Termination
 from xray_registration.registration.registrar import Registrar
 from xray_registration.registration.result import Reason, RegistrationResult
+from xray_registration.registration.tracker import TrackedFrame, Tracker, TrackerConfig
 from xray_registration.registration.view import View
 
 __all__ = [
@@ -24,5 +25,8 @@ __all__ = [
     "RigUncertainty",
     "SpreadConfig",
     "Termination",
+    "TrackedFrame",
+    "Tracker",
+    "TrackerConfig",
     "View",
 ]

@@ -106,6 +106,7 @@ class Registrar:
         self._corners_lps_mm = patient.corners_lps_mm
         self._levels, self._of_structures = patient.levels, patient.of_structures
         self._learned = patient.learned
+        self._descent = self._levels  # those that a registration goes through
         self._level_shifts: list[LevelShift] = []
         if label_map is not None and self.config.gate.min_level_margin > 0:
             self._level_shifts = level_shifts(label_map, self.isocentre_lps_mm)
@@ -292,18 +293,18 @@ class Registrar:
         for prepared in self._learned:
             learned = self._minimum(self._objective(prepared, views, poses), poses, prepared.level)
             poses, iterations = learned.poses, iterations + int(learned.iterations.sum())
-        for n, prepared in enumerate(self._levels):
+        for n, prepared in enumerate(self._descent):
             objective = self._objective(prepared, views, poses)
             minimum = self._minimum(objective, poses, prepared.level)
             iterations += int(minimum.iterations.sum())
             poses = minimum.poses
             if len(poses) > 1:
-                go_on = _CONTENDERS if n == 0 and len(self._levels) > 1 else 1
+                go_on = _CONTENDERS if n == 0 and len(self._descent) > 1 else 1
                 best = self._best_of(objective, poses, given, go_on)
                 given, poses = given[best], poses[best]
                 if go_on == 1:
                     minimum = minimum.only(int(best))
-            if may_give_up and n == 1 and len(self._levels) > 2:
+            if may_give_up and n == 1 and len(self._descent) > 2:
                 similarity = float(
                     self._objective(prepared, views, poses)
                     .correlations(poses, torch.arange(1))

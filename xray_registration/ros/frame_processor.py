@@ -21,6 +21,7 @@ from xray_registration.imaging.radiograph import Radiograph, make_radiograph
 from xray_registration.imaging.undistort import undistort
 from xray_registration.registration import Registrar, RegistrationResult, View
 from xray_registration.registration.regressor_start import RegressorStart
+from xray_registration.registration.tracker import TrackedFrame, Tracker
 from xray_registration.ros.conversions import camera_from_message, image_to_array
 from xray_registration.ros.image_bridge import image_bridge
 from xray_registration.ros.patient import given_isocentre_lps_mm, load_patient
@@ -97,6 +98,7 @@ class FrameProcessor:
         if isinstance(settings.start, NetworkStart):
             path = settings.start.checkpoint
             self._proposer = RegressorStart.for_ct(self.ct, Path(path) if path else None)
+        self._tracker = Tracker(self.registrar, settings.tracking, self._proposer)
 
     @property
     def isocentre_lps_mm(self) -> Matrix:
@@ -156,18 +158,53 @@ class FrameProcessor:
             InputError: a start with which the CT is not in the picture; a start is to be proposed,
                 but ``start.source`` was another one at configure.
         """
+        views = self._views(shots, camera_from_rig, rig_from_ct)
+        if rig_from_ct is not None:
+            return self.registrar.register(views, rig_from_ct)
+        assert self._proposer is not None  # looked at by _views
+        return self.registrar.register(views, self._proposer.propose(views)[0])
+
+    def track(
+        self,
+        shots: tuple[Shot, ...],
+        camera_from_rig: tuple[Matrix, ...],
+        rig_from_ct: Matrix | None,
+        stamp_s: float,
+        follows: bool,
+    ) -> TrackedFrame:
+        """As ``register``, of a stream; ``follows``: the start is the last accepted frame's pose.
+
+        A start that is not the pose that the tracker has accepted last begins a new track: then the
+        node has forgotten that one, or this solver is new.
+
+        Raises:
+            InputError: as ``register``.
+        """
+        views = self._views(shots, camera_from_rig, rig_from_ct)
+        last = self._tracker.rig_from_ct
+        if (
+            last is None
+            or rig_from_ct is None
+            or not (follows and np.array_equal(last, rig_from_ct))
+        ):
+            self._tracker.reset()
+        return self._tracker.track(views, stamp_s, rig_from_ct)
+
+    def _views(
+        self,
+        shots: tuple[Shot, ...],
+        camera_from_rig: tuple[Matrix, ...],
+        rig_from_ct: Matrix | None,
+    ) -> list[View]:
         if self._threads:
             # Here and not in the constructor: OpenMP keeps the number per calling thread.
             torch.set_num_threads(self._threads)
-        views = [
+        if rig_from_ct is None and self._proposer is None:
+            raise InputError("start.source 'network' is taken up when the node is configured")
+        return [
             View(shot.radiograph, shot.camera, matrix)
             for shot, matrix in zip(shots, camera_from_rig, strict=True)
         ]
-        if rig_from_ct is not None:
-            return self.registrar.register(views, rig_from_ct)
-        if self._proposer is None:
-            raise InputError("start.source 'network' is taken up when the node is configured")
-        return self.registrar.register(views, self._proposer.propose(views)[0])
 
 
 def _camera_from_info(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from xray_registration.geometry.camera import Camera
 from xray_registration.registration import RegistrationResult
+from xray_registration.registration.tracker import TrackedFrame
 from xray_registration.ros.diagnostics import IMAGE_STAMP_KEY, State, stamp_text
 from xray_registration.ros.frame_processor import Frame, is_finite
 from xray_registration.ros.level_guard import GuardVerdict, LevelsSeen, judge
@@ -52,6 +53,7 @@ class FrameReport:
         result: the library's result; None when it was not registered.
         levels: what the views show of the anatomy.
         guard: whether the planned level is seen.
+        tracked: how the result came about; None when every frame is registered in full.
     """
 
     case: Case
@@ -62,6 +64,7 @@ class FrameReport:
     result: RegistrationResult | None = None
     levels: LevelsSeen = field(default_factory=LevelsSeen)
     guard: GuardVerdict = field(default_factory=GuardVerdict)
+    tracked: TrackedFrame | None = None
 
     @property
     def frame(self) -> Frame:
@@ -100,6 +103,12 @@ class FrameReport:
             values["level_guard_text"] = self.guard.text
         if self.levels.in_view:
             values["levels_in_view"] = ", ".join(self.levels.in_view)
+        if self.tracked is not None:
+            values["tracking"] = self.tracked.mode
+            if self.tracked.why:
+                values["tracking_text"] = self.tracked.why
+            if self.tracked.innovation_mm is not None:
+                values["innovation_mm"] = self.tracked.innovation_mm
         if self.result is not None:
             result = self.result
             values.update(
@@ -131,6 +140,9 @@ class FrameReport:
             "reason": self.reason,
             "reason_text": self.message,
             "start_source": None if self.start_source is None else self.start_source.value,
+            "tracking": None if self.tracked is None else self.tracked.mode.value,
+            "tracking_text": "" if self.tracked is None else self.tracked.why,
+            "innovation_mm": None if self.tracked is None else self.tracked.innovation_mm,
             "level_guard": self.guard.state.value,
             "levels_in_view": list(self.levels.in_view),
             "result": result,
@@ -164,7 +176,11 @@ def unusable_start(case: Case, text: str) -> FrameReport:
 
 
 def registered(
-    case: Case, result: RegistrationResult, levels: LevelsSeen, guard: GuardSettings
+    case: Case,
+    result: RegistrationResult,
+    levels: LevelsSeen,
+    guard: GuardSettings,
+    tracked: TrackedFrame | None = None,
 ) -> FrameReport:
     """A frame that the library has registered, accepted or not."""
     state, reason, message = State.REJECTED, str(result.reason.value), result.reason_text
@@ -178,7 +194,7 @@ def registered(
     counter = "accepted" if accepted else "rejected"
     # what a refused pose would show is not what is in view
     shown = levels if accepted else LevelsSeen()
-    return FrameReport(case, state, counter, reason, message, result, shown, verdict)
+    return FrameReport(case, state, counter, reason, message, result, shown, verdict, tracked)
 
 
 def _standard_deviations(covariance: Matrix) -> dict[str, float]:

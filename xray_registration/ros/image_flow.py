@@ -15,14 +15,10 @@ from xray_registration.errors import InputError
 from xray_registration.ros import frame_report
 from xray_registration.ros.frame_processor import Frame
 from xray_registration.ros.frame_report import Case, FrameReport
-from xray_registration.ros.registration_settings import (
-    CArmStart,
-    NetworkStart,
-    RegistrationSettings,
-)
+from xray_registration.ros.registration_settings import NetworkStart, RegistrationSettings
 from xray_registration.ros.rig import camera_from_rig, parent_frame_id
 from xray_registration.ros.solver import Ending, Order, Solver
-from xray_registration.ros.start_pose import StartPose, StartPosePolicy
+from xray_registration.ros.start_pose import StartPose, StartPosePolicy, StartSource
 from xray_registration.ros.tf_lookup import TransformLookup
 
 Matrix = npt.NDArray[np.float64]
@@ -64,7 +60,9 @@ class ImageFlow:
             return frame_report.bad_input(case, str(error))
         start = self._choose_start(settings, parent, rig)
         proposes = start is None and isinstance(settings.start, NetworkStart)
-        order = Order(frame, settings, rig, None if start is None else start.rig_from_ct, proposes)
+        follows = start is not None and start.source is StartSource.PREVIOUS
+        given = None if start is None else start.rig_from_ct
+        order = Order(frame, settings, rig, given, proposes, follows)
         if proposes:
             start = self._starts.proposed()
         outcome = self._solver.solve(order)
@@ -76,7 +74,9 @@ class ImageFlow:
         if outcome.result is None:
             report = frame_report.unusable_start(case, outcome.text)
         else:
-            report = frame_report.registered(case, outcome.result, outcome.levels, settings.guard)
+            report = frame_report.registered(
+                case, outcome.result, outcome.levels, settings.guard, outcome.tracked
+            )
         if self._starts.report(start, report.rig_from_ct, settings.max_rejects):
             self._warn(
                 f"{settings.max_rejects} images in a row were rejected from the start pose "
@@ -87,10 +87,7 @@ class ImageFlow:
     def _choose_start(
         self, settings: RegistrationSettings, parent: str, rig: tuple[Matrix, ...]
     ) -> StartPose | None:
-        fallback = settings.parameter_start(self._solver.facts.isocentre_lps_mm)
-        if fallback is not None and isinstance(settings.start, CArmStart):
-            # the angles are those of the first view's C-arm
-            fallback = np.linalg.inv(rig[0]) @ fallback
+        fallback = settings.parameter_start(self._solver.facts.isocentre_lps_mm, rig[0])
         start = self._starts.choose(fallback, settings.use_previous)
         if start is not None and start.frame_id not in ("", parent):
             self._complain(

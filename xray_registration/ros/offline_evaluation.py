@@ -37,6 +37,7 @@ from xray_registration.evaluation.targets import (
 )
 from xray_registration.files import write_atomically
 from xray_registration.geometry.json_files import write_json
+from xray_registration.registration.tracker import Mode
 from xray_registration.ros.bag_files import BagWriter, type_name
 from xray_registration.ros.diagnostics import Monitor, State, stamp_text
 from xray_registration.ros.frame_processor import FrameProcessor
@@ -112,6 +113,7 @@ class ImageRecord:
     reason: str
     message: str
     start_source: str | None
+    tracking: str | None
     similarity: float | None
     seconds: float | None
     has_truth: bool
@@ -249,6 +251,7 @@ class OfflineEvaluation:
             reason=report.reason,
             message=report.message,
             start_source=None if report.start_source is None else report.start_source.value,
+            tracking=None if report.tracked is None else report.tracked.mode.value,
             similarity=None if result is None else _known(result.similarity),
             seconds=None if result is None else _known(result.seconds),
             has_truth=truth is not None,
@@ -290,6 +293,11 @@ class OfflineEvaluation:
                 state.value: number
                 for state in State
                 if (number := sum(record.state == state.value for record in records))
+            },
+            "tracking": {
+                mode.value: number
+                for mode in Mode
+                if (number := sum(record.tracking == mode.value for record in records))
             },
             "images_with_truth": len(scored),
             "targets": self.targets.description,

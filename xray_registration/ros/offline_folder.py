@@ -179,6 +179,8 @@ class FolderSource:
                 break
             alone = replace(
                 part,
+                # a comparison beside the stream, not a part of it
+                settings=replace(part.settings, tracks=False),
                 truth_camera_from_ct=None if truth is None else rig @ truth,
                 name=f"{_view_name(n)} ({part.name})",
                 moment=name,

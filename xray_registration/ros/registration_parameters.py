@@ -6,6 +6,7 @@ from xray_registration.ros.gate_parameters import GATE_SPECS
 from xray_registration.ros.output_settings import OUTPUT_SPECS
 from xray_registration.ros.parameters import NOT_GIVEN, ParameterSpec, When
 from xray_registration.ros.qos import RELIABILITIES
+from xray_registration.ros.tracking_parameters import TRACKING_SPECS
 from xray_registration.ros.view_settings import VIEW_SPECS
 
 SPECS: tuple[ParameterSpec, ...] = (
@@ -233,6 +234,7 @@ SPECS: tuple[ParameterSpec, ...] = (
         minimum=0,
         maximum=1000000,
     ),
+    *TRACKING_SPECS,
     *OUTPUT_SPECS,
     # --- what is published ---
     ParameterSpec("child_frame_id", "patient", "TF child: the CT's own frame.", When.CONFIGURE),

@@ -13,9 +13,11 @@ from xray_registration.errors import InputError
 from xray_registration.geometry import se3
 from xray_registration.geometry.converters import matrix_from_transform
 from xray_registration.geometry.frames import lps_from_ct_axes, to_lps
-from xray_registration.geometry.positioner import PositionerPose, camera_from_positioner
+from xray_registration.geometry.positioner import PositionerPose
 from xray_registration.imaging.radiograph import Kind, Polarity
 from xray_registration.registration import GateConfig, RegistrationConfig
+from xray_registration.registration.start_pose import PositionerStart
+from xray_registration.registration.tracker import TrackerConfig
 from xray_registration.ros.output_settings import (
     GuardSettings,
     GuidanceSettings,
@@ -34,6 +36,7 @@ from xray_registration.ros.parameters import (
     yaml_mapping,
 )
 from xray_registration.ros.patient import PatientSettings
+from xray_registration.ros.tracking_parameters import build_tracking
 from xray_registration.ros.view_settings import (
     ViewSettings,
     build_views,
@@ -55,10 +58,10 @@ class CArmStart:
     source_isocentre_mm: float
     isocentre_lps_mm: Matrix | None
 
-    def camera_from_ct(self, isocentre_lps_mm: Matrix) -> Matrix:
-        """LPS mm; the argument is used when no isocentre was given."""
+    def start(self, isocentre_lps_mm: Matrix) -> PositionerStart:
+        """For the first view; the argument is used when no isocentre was given."""
         centre = isocentre_lps_mm if self.isocentre_lps_mm is None else self.isocentre_lps_mm
-        return camera_from_positioner(
+        return PositionerStart(
             PositionerPose(
                 primary_deg=self.primary_deg,
                 secondary_deg=self.secondary_deg,
@@ -106,6 +109,8 @@ class RegistrationSettings:
     start: Matrix | CArmStart | NetworkStart | None
     use_previous: bool
     max_rejects: int
+    tracks: bool
+    tracking: TrackerConfig
     stale_after_s: float | None
     guard: GuardSettings
     guidance: GuidanceSettings
@@ -119,10 +124,16 @@ class RegistrationSettings:
     qos_reliability: str
     qos_depth: int
 
-    def parameter_start(self, isocentre_lps_mm: Matrix) -> Matrix | None:
-        """camera_from_ct (LPS mm) of the ``start.*`` parameters; None without one."""
+    def parameter_start(
+        self, isocentre_lps_mm: Matrix, first_camera_from_rig: Matrix | None = None
+    ) -> Matrix | None:
+        """rig_from_ct (LPS mm) of the ``start.*`` parameters; None without one.
+
+        The angles of a C-arm are those of the first view's; None: its camera is the rig.
+        """
         if isinstance(self.start, CArmStart):
-            return self.start.camera_from_ct(isocentre_lps_mm)
+            first = np.eye(4) if first_camera_from_rig is None else first_camera_from_rig
+            return self.start.start(isocentre_lps_mm).rig_from_ct(first)
         return None if isinstance(self.start, NetworkStart) else self.start
 
 
@@ -188,6 +199,8 @@ def build_settings(values: Mapping[str, Value]) -> RegistrationSettings:
         start=_start(values, ct_axes),
         use_previous=bool(values["start.use_previous"]),
         max_rejects=integer(values, "start.max_rejects"),
+        tracks=bool(values["tracking.enabled"]),
+        tracking=build_tracking(values),
         stale_after_s=positive_or_none(values, "stale_after_s"),
         guard=build_guard(values),
         guidance=build_guidance(values, ct_axes),

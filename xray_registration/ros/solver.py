@@ -16,6 +16,7 @@ import numpy.typing as npt
 from xray_registration.errors import InputError
 from xray_registration.geometry.camera import Camera
 from xray_registration.registration import RegistrationResult
+from xray_registration.registration.tracker import TrackedFrame
 from xray_registration.ros.frame_processor import Frame, FrameProcessor, Shot
 from xray_registration.ros.guidance_plan import Trajectory
 from xray_registration.ros.level_guard import LevelFinder, LevelsSeen
@@ -59,7 +60,8 @@ class Ending(Enum):
 @dataclass(frozen=True, eq=False)
 class Order:
     """A frame to register. ``camera_from_rig`` of every view; no start: only decoded, or with
-    ``propose`` registered from starts that are proposed from the pictures.
+    ``propose`` registered from starts that are proposed from the pictures. ``follows``: the start
+    is the pose of the frame that was accepted last.
     """
 
     frame: Frame
@@ -67,17 +69,21 @@ class Order:
     camera_from_rig: tuple[Matrix, ...]
     rig_from_ct_start: Matrix | None
     propose: bool = False
+    follows: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """The answer: ``result`` and ``levels`` when solved, otherwise ``text`` says why not."""
+    """The answer: ``result`` and ``levels`` when solved, otherwise ``text`` says why not.
+    ``tracked``: how the result came about, with ``tracking.enabled``.
+    """
 
     ending: Ending
     text: str = ""
     result: RegistrationResult | None = None
     cameras: tuple[Camera, ...] = ()
     levels: LevelsSeen = field(default_factory=LevelsSeen)
+    tracked: TrackedFrame | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,8 +172,16 @@ class LocalSolver:
         starts = order.rig_from_ct_start
         if starts is None and not order.propose:
             return Outcome(Ending.NO_START, cameras=cameras)
+        tracked = None
         try:
-            result = self._processor.register(shots, order.camera_from_rig, starts)
+            if settings.tracks:
+                stamp_s = order.frame.stamp_ns / 1e9
+                tracked = self._processor.track(
+                    shots, order.camera_from_rig, starts, stamp_s, order.follows
+                )
+                result = tracked.result
+            else:
+                result = self._processor.register(shots, order.camera_from_rig, starts)
         except InputError as error:
             return Outcome(Ending.UNUSABLE_START, str(error), cameras=cameras)
         levels = self._levels.seen(
@@ -175,7 +189,7 @@ class LocalSolver:
             shots,
             [matrix @ result.rig_from_ct for matrix in order.camera_from_rig],
         )
-        return Outcome(Ending.SOLVED, result=result, cameras=cameras, levels=levels)
+        return Outcome(Ending.SOLVED, "", result, cameras, levels, tracked)
 
     def draw(self, order: PictureOrder) -> Pictures:
         """See ``Solver``."""

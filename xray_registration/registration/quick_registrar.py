@@ -1,0 +1,85 @@
+"""A registrar for starts that are nearly right: few steps at the fine levels, the same gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from xray_registration.errors import InputError
+from xray_registration.registration.prepared_patient import PreparedLevel
+from xray_registration.registration.registrar import Registrar
+
+
+@dataclass(frozen=True)
+class QuickConfig:
+    """What is left of a registrar's levels: one that brings the pose near, and the finest.
+
+    Figures: docs/design/tracking.md.
+
+    Attributes:
+        coarsest_mm: pixels of the first are no larger (as those of `Level`): it is the coarsest of
+            which that is true.
+        first_iterations: of it.
+        last_iterations: of the finest, where most of the time goes.
+        max_innovation_mm: how far the pose may end from its start (1 rad as the optimiser's
+            ``rotation_scale_mm``). Far less than a vertebra's height, so that a picture that moved
+            on by one of them is not taken for one that stood still.
+    """
+
+    coarsest_mm: float = 2.5
+    first_iterations: int = 6
+    last_iterations: int = 2
+    max_innovation_mm: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("coarsest_mm", "max_innovation_mm"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}; expected a positive length.")
+        for name in ("first_iterations", "last_iterations"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; expected 1 or more.")
+
+
+class QuickRegistrar(Registrar):
+    """Shares the volumes of a full registrar; builds none.
+
+    Whatever judges a pose is the full registrar's: the level that similarity is taken at, all
+    thresholds, the neighbouring vertebrae. Only ``max_correction_mm`` is smaller, so that a pose
+    far from its start is refused as ``far_from_start``. There is no second attempt.
+    """
+
+    def __init__(self, full: Registrar, quick: QuickConfig) -> None:
+        # no super().__init__(): that would prepare the patient again
+        vars(self).update(vars(full))
+        config = full.config
+        nearest = min(config.gate.max_correction_mm, quick.max_innovation_mm)
+        self.config = replace(
+            config,
+            gate=replace(config.gate, max_correction_mm=nearest),
+            spread=replace(config.spread, count=0),
+        )
+        if full._of_structures:
+            # the bones alone: a few millimetres are within their own reach
+            self._descent = []
+            self._of_structures = [
+                _with_at_most(prepared, quick.first_iterations) for prepared in full._of_structures
+            ]
+        else:
+            self._descent = _first_and_last(full._levels, quick)
+
+
+def _first_and_last(levels: list[PreparedLevel], quick: QuickConfig) -> list[PreparedLevel]:
+    *others, finest = levels
+    near = [prepared for prepared in others if prepared.level.pixel_mm <= quick.coarsest_mm]
+    if not near:
+        return [_with_at_most(finest, quick.first_iterations)]
+    return [
+        _with_at_most(near[0], quick.first_iterations),
+        _with_at_most(finest, quick.last_iterations),
+    ]
+
+
+def _with_at_most(prepared: PreparedLevel, iterations: int) -> PreparedLevel:
+    level = prepared.level
+    return replace(
+        prepared, level=replace(level, max_iterations=min(level.max_iterations, iterations))
+    )
