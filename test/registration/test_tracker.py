@@ -22,6 +22,7 @@ from xray_registration.registration import (
     SpreadConfig,
     View,
 )
+from xray_registration.registration.detected import IDEAL_BEAM
 from xray_registration.registration.quick_registrar import QuickConfig, QuickRegistrar
 from xray_registration.registration.start_pose import GivenStart
 from xray_registration.registration.tracker import Mode, Tracker, TrackerConfig
@@ -53,7 +54,7 @@ class Phantom:
         config = RegistrationConfig(
             levels=levels,
             spread=SpreadConfig(count=4, candidates=16),
-            scatter_to_primary=0.0,  # the pictures are plain projections
+            beam=IDEAL_BEAM,  # the pictures are plain projections
             gate=GateConfig(max_sigma_mm=1.0),
         )
         return Registrar(self.ct, config)

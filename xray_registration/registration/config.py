@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from xray_registration.errors import InputError
 from xray_registration.imaging.attenuation import DEFAULT_ENERGY_KEV
+from xray_registration.registration.detected import BeamConfig
 from xray_registration.similarity import GradientResidual, WeightedGradientResidual
 
 
@@ -216,6 +217,7 @@ _DEFAULT_STRUCTURE_LEVELS = (
 _DEFAULT_OPTIMISER = LevenbergMarquardtConfig()
 _DEFAULT_GATE = GateConfig()
 _DEFAULT_SPREAD = SpreadConfig()
+_DEFAULT_BEAM = BeamConfig()
 
 
 @dataclass(frozen=True)
@@ -233,8 +235,7 @@ class RegistrationConfig:
         gate: accept or reject.
         spread: the second attempt.
         energy_kev: of the attenuation curve of the moving picture.
-        scatter_to_primary: scattered radiation that reaches the detector through its grid, see
-            `scatter`; 0 leaves it out.
+        beam: what hardening and scatter make of the moving picture.
         isolate_patient: leave the couch and other thin things beside the patient out of the CT.
         rig_uncertainty: refine the views' relative geometry together with the pose; None: it is
             known, or there is one view.
@@ -247,15 +248,11 @@ class RegistrationConfig:
     gate: GateConfig = _DEFAULT_GATE
     spread: SpreadConfig = _DEFAULT_SPREAD
     energy_kev: float = DEFAULT_ENERGY_KEV
-    scatter_to_primary: float = 0.2
+    beam: BeamConfig = _DEFAULT_BEAM
     isolate_patient: bool = True
     rig_uncertainty: RigUncertainty | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.scatter_to_primary < math.inf:
-            raise InputError(
-                f"scatter_to_primary is {self.scatter_to_primary}; expected 0 or more."
-            )
         for name in ("levels", "structure_levels"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty; expected one resolution or more.")
@@ -300,6 +297,8 @@ class RegistrationConfig:
             values["optimiser"] = _made(LevenbergMarquardtConfig, values["optimiser"], source)
         if "spread" in values:
             values["spread"] = _made(SpreadConfig, values["spread"], source)
+        if "beam" in values:
+            values["beam"] = _made(BeamConfig, values["beam"], source)
         if "gate" in values:
             values["gate"] = _made(GateConfig, values["gate"], source)
         if values.get("rig_uncertainty") is not None:

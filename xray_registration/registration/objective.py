@@ -16,7 +16,12 @@ from torch import Tensor
 from xray_registration.geometry import Camera, transform_points
 from xray_registration.imaging.pyramid import downsample
 from xray_registration.imaging.volume import CTVolume
-from xray_registration.registration.scatter import with_scatter, with_scatter_and_jacobian
+from xray_registration.registration.detected import (
+    IDEAL_BEAM,
+    BeamConfig,
+    detected,
+    detected_with_jacobian,
+)
 from xray_registration.registration.view import View
 from xray_registration.rendering import AttenuationVolume, Projector
 from xray_registration.similarity import (
@@ -67,14 +72,14 @@ class Objective:
         margin_mm: float,
         background: Projector | None = None,
         shadow: Projector | None = None,
-        scatter_to_primary: float = 0.0,
+        beam: BeamConfig = IDEAL_BEAM,
     ) -> None:
         """Prepare the pictures at ``pixel_mm`` (at the isocentre) for ``starts`` (S, 4, 4).
 
         ``corners_lps_mm`` (8, 3): the box of what attenuates; ``margin_mm`` (at the isocentre): how
         far the CT's projection may move before pixels that should count are missing. ``shadow``
         says which pixels that projection covers; None: the projector itself, at more cost.
-        ``scatter_to_primary``: see `scatter`.
+        ``beam``: see `detected`.
         """
         self._projector = projector
         self._residual = residual
@@ -83,7 +88,7 @@ class Objective:
         self._shadow = shadow or projector
         # bones alone are not as thick as the patient; a gain fitted locally holds their flattening
         weighted = isinstance(residual, WeightedGradientResidual)
-        self._scatter_to_primary = 0.0 if weighted else scatter_to_primary
+        self._beam = IDEAL_BEAM if weighted else beam
         self._pictures, self._starts = list(views), starts.to(torch.float64)
         self._views = [
             self._prepared(view, cut, pixel_mm, self._starts, margin_mm) for view in views
@@ -121,7 +126,7 @@ class Objective:
             image = self._projector.image(
                 view.camera_from_rig @ poses, view.camera, self._axes(view, places)
             )
-            image = with_scatter(_before(view, image, places), self._scatter_to_primary)
+            image = detected(_before(view, image, places), self._beam)
             weight = view.weight[places]
             values.append(self._residual.correlation(image, _target(view, places), weight))
         return torch.stack(values, 1)
@@ -130,7 +135,7 @@ class Objective:
         self, view: _LevelView, image: Tensor, jacobian: Tensor, places: Tensor
     ) -> tuple[Tensor, Tensor]:
         image = _before(view, image, places)
-        return with_scatter_and_jacobian(image, jacobian, self._scatter_to_primary)
+        return detected_with_jacobian(image, jacobian, self._beam)
 
     def _axes(self, view: _LevelView, places: Tensor) -> Sequence[int] | None:
         return None if view.axes is None else [view.axes[n] for n in places.tolist()]

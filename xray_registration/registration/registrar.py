@@ -17,6 +17,7 @@ from xray_registration.imaging.labels import LabelMap
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.registration.config import Level, RegistrationConfig
 from xray_registration.registration.covariance import pose_covariance
+from xray_registration.registration.detected import IDEAL_BEAM
 from xray_registration.registration.foreign_objects import without_foreign_objects
 from xray_registration.registration.input_checks import (
     checked_device,
@@ -454,9 +455,7 @@ class Registrar:
             background=prepared.background,
             shadow=prepared.shadow,
             # networks are trained on pictures without it
-            scatter_to_primary=(
-                0.0 if prepared.level.is_learned else self.config.scatter_to_primary
-            ),
+            beam=IDEAL_BEAM if prepared.level.is_learned else self.config.beam,
         )
 
 
