@@ -81,7 +81,7 @@ def detected_with_jacobian(
     change = torch.einsum("bqhw,bhw->bq", jacobian, of_haze)
     jacobian = jacobian * (by_line * inverse)[:, None]
     jacobian -= change[..., None, None] * inverse[:, None]
-    return torch.log(inverse).neg_(), jacobian
+    return torch.log(inverse), jacobian
 
 
 def _hardened(lines: Tensor, hardening: float) -> tuple[Tensor, Tensor]:
