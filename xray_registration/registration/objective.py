@@ -104,6 +104,11 @@ class Objective:
         """
         return torch.stack([self._overlap(view) for view in self._pictures], 1)
 
+    @property
+    def shapes(self) -> list[tuple[int, int, int]]:
+        """(channels, H, W) of each view's part of the residual, in order."""
+        return [(2, view.camera.height, view.camera.width) for view in self._views]
+
     def __call__(self, poses: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Residual (b, M), Jacobian (b, 6, M) in rig axes, weight (b, M), all on the device."""
         residuals, jacobians, weights = [], [], []

@@ -16,7 +16,7 @@ from xray_registration.geometry import se3
 from xray_registration.imaging.labels import LabelMap
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.registration.config import Level, RegistrationConfig
-from xray_registration.registration.covariance import pose_covariance
+from xray_registration.registration.covariance import block_covariance, pose_covariance
 from xray_registration.registration.detected import IDEAL_BEAM
 from xray_registration.registration.foreign_objects import without_foreign_objects
 from xray_registration.registration.input_checks import (
@@ -50,6 +50,8 @@ _NEIGHBOUR_ITERATIONS = 8  # of poses one vertebra off
 _MOST_LEVELS_OFF = 3  # so often a pose may give way to one a vertebra off
 # Two poses whose similarities differ by less are equally good.
 _SAME_SIMILARITY = 1e-3
+_INFLATION = 2.3
+_INFLATION_OF_STRUCTURES = 1.0
 _CONTENDERS = 3  # distinct optima of the coarsest level that are looked at more closely
 _REACH_SIGMAS = 3.0  # of the scatter's translation, for shifts across the beam
 _SCREENED_AT_ONCE = 128  # poses: bounds the memory
@@ -397,7 +399,14 @@ class Registrar:
         similarities = judge.correlations(torch.cat((poses, start)), torch.arange(2))
         final, at_start = similarities[0], similarities[1]
         last = (self._levels + self._of_structures)[-1]
-        covariance = pose_covariance(minimum, last.level.residual.smoothing_px)
+        if self._of_structures or self._refines_rig(views):
+            covariance = pose_covariance(
+                minimum, last.level.residual.smoothing_px, _INFLATION_OF_STRUCTURES
+            )
+        else:
+            linear = judge(poses, torch.zeros(1, dtype=torch.long))
+            huber = self.config.optimiser.huber
+            covariance = block_covariance(linear, judge.shapes, huber, _INFLATION)
         finite = bool(torch.isfinite(poses).all() and torch.isfinite(final).all())
         # Nothing found that is better: the start is returned. The gate hears of it unless the two
         # are equal but for rounding and noise: a start may well be the optimum (C-arm at rest).
