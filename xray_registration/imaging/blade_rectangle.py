@@ -24,6 +24,7 @@ _STEP_PX = 4.0  # half the width over which the light falls
 _FALL = 0.02  # of the range, and two standard deviations of a pixel
 _SHORTEST_SIDE = 0.1  # of the picture's shorter side
 _CORNER_PX = 5.0  # where the penumbras of two blades meet nothing is counted
+_BEYOND = 0.5  # pixels of a line with a fall beyond the corners, of those between them
 _FALLS_ALONG = 0.6  # share of each side, when all four are seen
 _FALLS_ALONG_THREE = 0.9  # when the fourth is said to be outside of the picture
 
@@ -92,9 +93,10 @@ class _Line:
         place = np.arange(-reach, reach + 1, dtype=np.float64)
         points = foot + place[:, None] * along
         seen = is_inside(points, picture.shape)
-        step = _STEP_PX * normal
-        fall = picture.at(points[seen] - step) - picture.at(points[seen] + step)
-        falls = fall > max(2.0 * picture.noise, _FALL)
+        across = np.array([-3.0, -1.0, 1.0, 3.0]) * _STEP_PX
+        light = picture.at((points[seen][:, None] + across[:, None] * normal).reshape(-1, 2))
+        before, fall, after = -np.diff(light.reshape(-1, 4), axis=1).T
+        falls = (fall > max(2.0 * picture.noise, _FALL)) & (fall > before) & (fall > after)
         return cls(plane, foot, along, place[seen], falls)
 
     def crossing(self, other: _Line) -> tuple[float, bool]:
@@ -120,7 +122,8 @@ def _score(sides: _Sides, shortest_px: float) -> float:
         within = (side.place > begin + _CORNER_PX) & (side.place < end - _CORNER_PX)
         beyond = (side.place < begin - _CORNER_PX) | (side.place > end + _CORNER_PX)
         length, falls = np.count_nonzero(within), np.count_nonzero(side.falls & within)
-        if length < shortest_px or falls < needed * length:
+        more = np.count_nonzero(side.falls & beyond)
+        if length < shortest_px or falls < needed * length or more > _BEYOND * falls:
             return 0.0
-        score += 2.0 * falls - length - np.count_nonzero(side.falls & beyond)
+        score += 2.0 * falls - length - more
     return score
