@@ -106,8 +106,9 @@ class _Line:
 
 
 def _score(sides: _Sides, shortest_px: float) -> float:
-    """Pixels of the sides at which the light falls, less those at which it does not, less those
-    beyond the corners at which it does; 0 when a side is too short or falls along too little.
+    """Pixels of the sides at which the light falls, less those at which it does not, less twice
+    those beyond the corners at which it does: they say that the rectangle goes on. 0 when a side is
+    too short, or has too few of the first or too many of the last.
     """
     needed = _FALLS_ALONG if all(sides) else _FALLS_ALONG_THREE
     score = 0.0
@@ -125,5 +126,5 @@ def _score(sides: _Sides, shortest_px: float) -> float:
         more = np.count_nonzero(side.falls & beyond)
         if length < shortest_px or falls < needed * length or more > _BEYOND * falls:
             return 0.0
-        score += 2.0 * falls - length - more
+        score += 2.0 * falls - length - 2.0 * more
     return score

@@ -22,6 +22,7 @@ from xray_registration.imaging.blade_rectangle import open_rectangle
 
 _MOST_LINES = 14  # of single blades
 _MOST_SIDES = 20  # of which a rectangle is made
+_CLIPPED_FROM = 0.85  # share of the pixels that are darker
 _CHORD = 0.15  # a shorter piece of a line within the field decides nothing
 _CUT_CHORD = 0.35  # a line that leaves less of a stronger one's chord contradicts it
 _JUMP_SHARE = 0.6  # of the chord along which the light must jump
@@ -49,24 +50,47 @@ def field_between_blades(light: Array, counts: bool) -> NDArray[np.bool_] | None
     picture = LightPicture.of(light, factor, counts)
     if picture is None:
         return None
-    edges = straight_edges(picture, _MOST_SIDES)
-    planes = open_rectangle(picture, edges)
-    if not planes or not _shows_a_patient(picture, _inside(picture, planes)):
-        planes = _single_blades(picture, edges[:_MOST_LINES], counts)
+    planes = _sides(light, picture, factor, counts)
+    if planes and not _shows_a_patient(picture, _inside(picture, planes)):
+        planes = []
+    if len(planes) < 4:
+        planes = max(planes, _single_blades(picture, counts), key=len)
     if not planes:
         return None
     field = _drawn(planes, light.shape, factor)
     return field if field.mean() >= _SMALLEST_FIELD else None
 
 
-def _single_blades(picture: LightPicture, edges: list[Array], counts: bool) -> list[Array]:
-    """The edges that are blades each by itself, whatever the others are."""
-    planes = [p for p in edges if _is_field(picture, _inside(picture, [p]))]
+def _sides(light: Array, picture: LightPicture, factor: int, counts: bool) -> list[Array]:
+    """Four sides of the open rectangle, else three, else none.
+
+    When the light beside the patient is in the field, nearly all of the range is spent on it, and
+    little on the blades in front of the patient: without four sides they are looked for again with
+    the lightest part clipped.
+    """
+    planes = open_rectangle(picture, straight_edges(picture, _MOST_SIDES))
+    if len(planes) == 4:
+        return planes
+    white = float(np.quantile(light[::factor, ::factor], _CLIPPED_FROM))
+    clipped = LightPicture.of(np.minimum(light, white), factor, counts)
+    if clipped is None:
+        return planes
+    again = open_rectangle(clipped, straight_edges(clipped, _MOST_SIDES))
+    return again if len(again) > len(planes) else planes
+
+
+def _single_blades(picture: LightPicture, counts: bool) -> list[Array]:
+    """The edges that are blades each by itself, whatever the others are; at least two.
+
+    One straight edge alone is too often the side of a patient or of his spine.
+    """
+    planes = straight_edges(picture, _MOST_LINES)
+    planes = [p for p in planes if _is_field(picture, _inside(picture, [p]))]
     planes = _without_contradictions(picture, planes)
     if counts:
         planes = _calm_beyond(picture, planes)
     planes = _confirmed(picture, planes)
-    return planes if planes and _is_field(picture, _inside(picture, planes)) else []
+    return planes if len(planes) > 1 and _is_field(picture, _inside(picture, planes)) else []
 
 
 def shows_a_patient(light: Array, field: NDArray[np.bool_], counts: bool) -> bool:
