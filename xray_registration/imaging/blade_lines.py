@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +28,15 @@ class LightPicture:
     """The picture at working size, 0 to 1.
 
     Attributes:
+        signal: (H, W) as it is.
         smooth: (H, W) for sampling along lines.
         gradient: (2, H, W) of x and y, per pixel.
-        structure: (H, W) bool, fine gradients that neither noise nor scatter makes.
-        contours: (H, W) bool, gradients of any kind that noise does not make.
         noise: standard deviation of a pixel.
     """
 
+    signal: Array
     smooth: Array
     gradient: Array
-    structure: NDArray[np.bool_]
-    contours: NDArray[np.bool_]
     noise: float
 
     @classmethod
@@ -56,15 +55,29 @@ class LightPicture:
             return None
         signal = (signal - low) / (high - low)
         rough = np.abs(signal - ndimage.median_filter(signal, 3))
-        # scattered light rises and falls, but slowly
-        fine, slow = (ndimage.gaussian_filter(signal, size) for size in _CALM_PX)
         return cls(
+            signal=signal,
             smooth=ndimage.gaussian_filter(signal, 1.5),
             gradient=_gradient(ndimage.gaussian_filter(signal, 1.0)),
-            structure=np.hypot(*_gradient(fine - slow)) > _CALM_EDGE,
-            contours=np.hypot(*_gradient(fine)) > _CONTOUR_EDGE,
             noise=1.8 * float(np.median(rough)) + 1e-4,
         )
+
+    @cached_property
+    def structure(self) -> NDArray[np.bool_]:
+        """(H, W) True at fine gradients, which neither noise nor scatter makes."""
+        from scipy import ndimage
+
+        # scattered light rises and falls, but slowly
+        fine, slow = (ndimage.gaussian_filter(self.signal, size) for size in _CALM_PX)
+        return np.asarray(np.hypot(*_gradient(fine - slow)) > _CALM_EDGE)
+
+    @cached_property
+    def contours(self) -> NDArray[np.bool_]:
+        """(H, W) True at gradients of any kind that noise does not make."""
+        from scipy import ndimage
+
+        fine = ndimage.gaussian_filter(self.signal, _CALM_PX[0])
+        return np.asarray(np.hypot(*_gradient(fine)) > _CONTOUR_EDGE)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -96,13 +109,14 @@ def straight_edges(picture: LightPicture, most: int) -> list[Array]:
     darker = np.degrees(np.arctan2(-gy[rows, columns], -gx[rows, columns]))
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
     reach = int(np.hypot(height, width) / 2) + 2
-    votes = np.zeros((360, 2 * reach + 1))
+    votes = np.zeros(360 * (2 * reach + 1))
     for turn in range(-_VOTE_DEG, _VOTE_DEG + 1):
         degrees = np.round(darker).astype(int) + turn
         x_part, y_part = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
         offset = np.round((columns - middle_x) * x_part + (rows - middle_y) * y_part)
-        np.add.at(votes, (degrees % 360, offset.astype(int) + reach), 1.0)
-    votes = ndimage.gaussian_filter(votes, (1.0, 0.7), mode=("wrap", "constant"))
+        cells = degrees % 360 * (2 * reach + 1) + offset.astype(int) + reach
+        votes += np.bincount(cells, minlength=votes.size)
+    votes = ndimage.gaussian_filter(votes.reshape(360, -1), (1.0, 0.7), mode=("wrap", "constant"))
     planes = []
     for _ in range(most):
         degree, place = np.unravel_index(int(votes.argmax()), votes.shape)
@@ -116,5 +130,6 @@ def straight_edges(picture: LightPicture, most: int) -> list[Array]:
 
 
 def is_inside(points: Array, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """(N,) which of the points (N, 2), x and y, lie in a picture of (rows, columns)."""
     x, y = points.T
     return np.asarray((x >= 1) & (x <= shape[1] - 2) & (y >= 1) & (y <= shape[0] - 2))

@@ -50,42 +50,37 @@ def field_between_blades(light: Array, counts: bool) -> NDArray[np.bool_] | None
     picture = LightPicture.of(light, factor, counts)
     if picture is None:
         return None
-    planes = _sides(light, picture, factor, counts)
+    edges = straight_edges(picture, _MOST_SIDES)
+    planes = open_rectangle(picture, edges)
+    if len(planes) < 4:
+        planes = max(planes, _sides_in_the_dark(light, factor, counts), key=len)
     if planes and not _shows_a_patient(picture, _inside(picture, planes)):
         planes = []
     if len(planes) < 4:
-        planes = max(planes, _single_blades(picture, counts), key=len)
+        planes = max(planes, _single_blades(picture, edges[:_MOST_LINES], counts), key=len)
     if not planes:
         return None
     field = _drawn(planes, light.shape, factor)
     return field if field.mean() >= _SMALLEST_FIELD else None
 
 
-def _sides(light: Array, picture: LightPicture, factor: int, counts: bool) -> list[Array]:
-    """Four sides of the open rectangle, else three, else none.
+def _sides_in_the_dark(light: Array, factor: int, counts: bool) -> list[Array]:
+    """Sides of the open rectangle, looked for with the lightest part of the picture clipped.
 
     When the light beside the patient is in the field, nearly all of the range is spent on it, and
-    little on the blades in front of the patient: without four sides they are looked for again with
-    the lightest part clipped.
+    little on the blades in front of the patient.
     """
-    planes = open_rectangle(picture, straight_edges(picture, _MOST_SIDES))
-    if len(planes) == 4:
-        return planes
     white = float(np.quantile(light[::factor, ::factor], _CLIPPED_FROM))
     clipped = LightPicture.of(np.minimum(light, white), factor, counts)
-    if clipped is None:
-        return planes
-    again = open_rectangle(clipped, straight_edges(clipped, _MOST_SIDES))
-    return again if len(again) > len(planes) else planes
+    return [] if clipped is None else open_rectangle(clipped, straight_edges(clipped, _MOST_SIDES))
 
 
-def _single_blades(picture: LightPicture, counts: bool) -> list[Array]:
+def _single_blades(picture: LightPicture, edges: list[Array], counts: bool) -> list[Array]:
     """The edges that are blades each by itself, whatever the others are; at least two.
 
     One straight edge alone is too often the side of a patient or of his spine.
     """
-    planes = straight_edges(picture, _MOST_LINES)
-    planes = [p for p in planes if _is_field(picture, _inside(picture, [p]))]
+    planes = [p for p in edges if _is_field(picture, _inside(picture, [p]))]
     planes = _without_contradictions(picture, planes)
     if counts:
         planes = _calm_beyond(picture, planes)
