@@ -1,9 +1,11 @@
 """Collimator blades under scatter: straight edges beyond which nothing is seen any more.
 
 Behind the blades of a scattering patient there is light, smooth and not much darker than behind the
-spine, so no threshold separates them (see `collimation`). What remains is their edges: straight,
-one-signed over the whole chord of the field, and calm beyond. Edges are found by a Hough transform
-in which each pixel votes only for lines across its own gradient, with the side that is darker.
+spine, so no threshold separates them (see `collimation`). What remains is their edges, straight and
+one-signed over the whole chord of the field. Three or four of them that make a rectangle are taken
+for that (see `blade_rectangle`); otherwise each must be a blade by itself, with nothing but calm
+beyond. Edges are found by a Hough transform in which each pixel votes only for lines across its own
+gradient, with the side that is darker (see `blade_lines`).
 """
 
 from __future__ import annotations
