@@ -23,9 +23,14 @@ def trunk() -> np.ndarray:
     return body + spine + ribs + rods
 
 
-def counts(field: np.ndarray, scatter_to_primary: float = 0.8, photons: float = 4000.0):
+def counts(
+    field: np.ndarray,
+    scatter_to_primary: float = 0.8,
+    photons: float = 4000.0,
+    body: np.ndarray | None = None,
+) -> np.ndarray:
     rng = np.random.default_rng(5)
-    primary = np.exp(-trunk()) * field
+    primary = np.exp(-(trunk() if body is None else body)) * field
     scatter = scatter_to_primary * ndimage.gaussian_filter(primary, 60.0, mode="constant")
     return rng.poisson(photons * (primary + scatter)).astype(float)
 
@@ -76,3 +81,41 @@ def test_the_radiograph_masks_what_the_blades_cover() -> None:
     radiograph = make_radiograph(counts(field), "intensity")
     assert radiograph.masked["collimated"] > 0.5
     assert np.mean(radiograph.mask[~field]) < 0.01
+
+
+def assert_found(found: np.ndarray | None, field: np.ndarray) -> None:
+    assert found is not None
+    assert np.mean(found[~field]) < 0.01
+    assert np.mean(found[field]) > 0.85
+
+
+def test_leaking_radiation_past_the_patient_hides_no_blade() -> None:
+    y = np.mgrid[:SIZE, :SIZE][0].astype(float)
+    pelvis = np.where(y < 430, trunk() + 2.0, 0.0)  # below: air, lit by what the blades let through
+    field = turned_field(120, 140)
+    light = counts(np.where(field, 1.0, 0.01), 0.4, body=pelvis)
+    assert np.median(light[440:]) > np.median(light[field])
+    assert_found(field_between_blades(light, counts=True), field)
+
+
+def test_air_beside_the_patient_in_the_field_takes_no_contrast_from_the_blades() -> None:
+    x = np.mgrid[:SIZE, :SIZE][1].astype(float)
+    field = turned_field(130, 170)
+    light = np.where(field & (x < 190), 1.0, 0.1 + 0.015 * field)
+    light += np.random.default_rng(2).normal(0.0, 0.001, light.shape)
+    assert_found(field_between_blades(light, counts=False), field)
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.5])
+def test_the_fourth_blade_may_be_outside_of_the_picture(turn: float) -> None:
+    field = turned_field(130, 170, turn)
+    cut = np.roll(field, 150, axis=0)
+    cut[:150] = False
+    assert_found(field_between_blades(counts(cut), counts=True), cut)
+
+
+def test_one_straight_edge_alone_is_no_blade() -> None:
+    y, x = np.mgrid[:SIZE, :SIZE].astype(float)
+    body = trunk() + 1.5 * (x + 0.5 * y < 300)
+    light = counts(np.ones((SIZE, SIZE), bool), body=body)
+    assert field_between_blades(light, counts=True) is None
