@@ -123,7 +123,7 @@ class GateConfig:
     min_similarity: float = 0.85
     min_similarity_several_views: float = 0.6
     min_overlap: float = 0.15
-    max_sigma_mm: float = 0.5
+    max_sigma_mm: float = 0.65
     max_unsettled_mm: float = 0.3
     max_correction_mm: float = 120.0
     min_level_margin: float = 0.05

@@ -50,8 +50,8 @@ _NEIGHBOUR_ITERATIONS = 8  # of poses one vertebra off
 _MOST_LEVELS_OFF = 3  # so often a pose may give way to one a vertebra off
 # Two poses whose similarities differ by less are equally good.
 _SAME_SIMILARITY = 1e-3
-_INFLATION = 2.3
-_INFLATION_OF_STRUCTURES = 1.0
+# of covariances, so that NEES is about 6: docs/design/covariance.md
+_INFLATION, _INFLATION_OF_SEVERAL_VIEWS, _INFLATION_OF_STRUCTURES = 2.3, 3.7, 4.0
 _CONTENDERS = 3  # distinct optima of the coarsest level that are looked at more closely
 _REACH_SIGMAS = 3.0  # of the scatter's translation, for shifts across the beam
 _SCREENED_AT_ONCE = 128  # poses: bounds the memory
@@ -406,7 +406,8 @@ class Registrar:
         else:
             linear = judge(poses, torch.zeros(1, dtype=torch.long))
             huber = self.config.optimiser.huber
-            covariance = block_covariance(linear, judge.shapes, huber, _INFLATION)
+            inflation = _INFLATION if len(views) == 1 else _INFLATION_OF_SEVERAL_VIEWS
+            covariance = block_covariance(linear, judge.shapes, huber, inflation)
         finite = bool(torch.isfinite(poses).all() and torch.isfinite(final).all())
         # Nothing found that is better: the start is returned. The gate hears of it unless the two
         # are equal but for rounding and noise: a start may well be the optimum (C-arm at rest).

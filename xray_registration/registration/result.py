@@ -50,8 +50,8 @@ class RegistrationResult:
         similarity: gradient correlation, -1..1, mean over the views; see GateConfig.
         start_similarity: the same at the start.
         view_similarities: one per view.
-        covariance: (6, 6) of (v mm, w rad) about the isocentre, rig axes. From the normal matrix
-            and the residual's variance; not yet calibrated.
+        covariance: (6, 6) of (v mm, w rad) about the isocentre, rig axes; inflated to
+            what the errors of simulated cases are (docs/design/covariance.md).
         isocentre_lps_mm: (3,).
         iterations: linearisations over all levels.
         termination: of the finest level.
