@@ -54,7 +54,7 @@ def block_covariance(
     hessian = (weighted @ jacobian[0].T).to("cpu", torch.float64).numpy()
     pulls = weighted * residual[0]
     meat, first = np.zeros((6, 6)), 0
-    pixels = sum(height * width for _, height, width in shapes)
+    pixels = min(height * width for _, height, width in shapes)
     block = max(1, min(_BLOCK_PX, math.isqrt(pixels // _LEAST_BLOCKS)))
     for channels, height, width in shapes:
         count = channels * height * width
@@ -66,6 +66,8 @@ def block_covariance(
         flat = sums.flatten(1).cpu()
         meat += (flat @ flat.T).numpy()
     inverse = _inverse(hessian)
+    if not np.isfinite(inverse).all():
+        return inverse
     return _inflated(inverse @ meat @ inverse, inflation)
 
 
