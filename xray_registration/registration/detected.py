@@ -27,8 +27,8 @@ class BeamConfig:
 
     Attributes:
         hardening: h; the soft part of the beam is attenuated 1 + h times as much as the middle, the
-            hard part 1 - h / 2 times. 40, 60 and 90 keV: 0.3 and 0.14 x 2 in water, 1.1 and 0.37
-            x 2 in bone.
+            hard part 1 - h / 2 times. For 40, 60 and 90 keV h would be 0.3 in water and 0.7 to 1.1
+            in bone.
         scatter_to_primary: scattered radiation that reaches the detector through its grid.
     """
 
