@@ -42,9 +42,6 @@ from xray_registration.registration.wrong_level import LevelShift, level_shifts
 
 _log = logging.getLogger(__name__)
 
-# Anatomy of this size is what the levels' lengths are stated for; smaller CTs get finer levels.
-_REFERENCE_EXTENT_MM = 250.0
-_SMALLEST_LENGTH_SCALE = 0.2
 _JUDGED_PIXEL_MM = 1.25
 _NEIGHBOUR_ITERATIONS = 8  # of poses one vertebra off
 _MOST_LEVELS_OFF = 3  # so often a pose may give way to one a vertebra off
