@@ -39,6 +39,7 @@ from xray_registration.ros.processing import Processing
 from xray_registration.ros.registration_parameters import SPECS
 from xray_registration.ros.registration_settings import RegistrationSettings, build_settings
 from xray_registration.ros.session import Session
+from xray_registration.ros.spinning import spin_on
 from xray_registration.ros.start_pose import StartPosePolicy
 from xray_registration.ros.tf import make_broadcaster
 from xray_registration.ros.view_settings import specs_of_views, view_names
@@ -302,7 +303,7 @@ def main(args: list[str] | None = None) -> int:
         leave_out_of_collections()
         executor = MultiThreadedExecutor(_THREADS)
         executor.add_node(node)
-        executor.spin()
+        spin_on(executor)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (XrayRegistrationError, ParameterException) as error:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import rclpy
+from rclpy._rclpy_pybind11 import InvalidHandle
+from rclpy.executors import Executor
 from rclpy.node import Node
 
 NodeT = TypeVar("NodeT", bound=Node)
@@ -21,6 +23,20 @@ def spin_until(node: NodeT, is_done: Callable[[NodeT], bool]) -> None:
     except RuntimeError:  # rclpy's RCLError: the signal came between the two
         if rclpy.ok():
             raise
+
+
+def spin_on(executor: Executor) -> None:
+    """Spin until rclpy is shut down, also while callbacks destroy publishers and subscriptions.
+
+    A callback of a multi-threaded executor may destroy one (a latched pose is forgotten with its
+    publisher) just when the executor prepares to wait for its events; rclpy then raises
+    InvalidHandle out of ``spin``. In the next round the entity is no longer there.
+    """
+    is_ended = False
+    while not is_ended:
+        with contextlib.suppress(InvalidHandle):
+            executor.spin()
+            is_ended = True
 
 
 @contextlib.contextmanager
