@@ -216,7 +216,10 @@ class SoakClient(Node):
         if call is not self._pending:  # given up before
             return
         self._pending = None
-        self.tally.services.append((self.elapsed_s, call.name, time.monotonic() - call.at))
+        took_s = time.monotonic() - call.at
+        self.tally.services.append((self.elapsed_s, call.name, took_s))
+        if took_s > _SLOW_CALL_S:
+            print(f"{self.elapsed_s:.1f} s: {call.name} took {1000 * took_s:.0f} ms", flush=True)
         answer = call.future.result() if call.future.done() else None
         if not _is_yes(answer):
             self.tally.refused.append(f"{call.name}: {answer}")
@@ -241,6 +244,7 @@ def _integer(name: str, value: int) -> Parameter:
     return Parameter(name=name, value=ParameterValue(type=kind, integer_value=value))
 
 
+_SLOW_CALL_S = 0.1
 _CALL_PERIOD_S, _GIVE_UP_S = 0.2, 5.0
 _CALLS: dict[str, tuple[Any, Any]] = {
     "get_parameters": (GetParameters, GetParameters.Request(names=["image.kind"])),
