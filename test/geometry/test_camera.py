@@ -338,3 +338,11 @@ def test_not_an_object() -> None:
 def test_bad_pitch(pitch: float | tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="pixel_pitch_mm"):
         Camera.from_detector(10, 10, pitch, 1000.0)  # type: ignore[arg-type]
+
+
+def test_a_widened_camera_sees_the_same_in_its_middle() -> None:
+    camera = odd_camera(0.4)
+    wide = camera.widened(7, 3)
+    assert (wide.width, wide.height, wide.sdd_mm) == (31 + 14, 22 + 6, 1020.0)
+    back = wide.cropped(7, 3, 31, 22)
+    np.testing.assert_allclose(back.K, camera.K, rtol=1e-15)

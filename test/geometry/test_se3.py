@@ -355,3 +355,11 @@ def test_check_rigid_refuses(change: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         se3.check_rigid(bad(change), "POSE.json: rig_from_ct")  # type: ignore[arg-type]
     assert str(caught.value).startswith("POSE.json: rig_from_ct: ")
+
+
+def test_distance_counts_a_turn_as_a_length() -> None:
+    centre = torch.tensor([5.0, -3.0, 700.0], dtype=torch.float64)
+    pose = torch.eye(4, dtype=torch.float64).expand(2, 4, 4)
+    xi = torch.tensor([[3.0, 0, 4.0, 0, 0, 0], [0, 0, 0, 0, 0.02, 0]], dtype=torch.float64)
+    moved = se3.left_increment(pose, xi, centre)
+    assert se3.distance_mm(pose, moved, centre, 100.0).tolist() == pytest.approx([5.0, 2.0])

@@ -15,6 +15,8 @@ from xray_registration.similarity.filters import (
     dilated,
     eroded,
     gaussian_kernel,
+    masked_derivatives,
+    tile_sums,
 )
 
 
@@ -87,3 +89,21 @@ def test_erosion_with_two_radii() -> None:
 def test_dilation_of_a_batch_is_that_of_each() -> None:
     masks = torch.rand(4, 15, 16) > 0.95
     assert torch.equal(dilated(masks, 2), torch.stack([dilated(mask, 2) for mask in masks]))
+
+
+def test_tile_sums_fill_up_the_last_tiles_with_nothing() -> None:
+    sums = tile_sums(torch.ones(1, 5, 7, dtype=torch.float64), 3)
+    assert sums[0].tolist() == [[9.0, 9.0, 3.0], [6.0, 6.0, 2.0]]
+
+
+def test_nothing_under_a_mask_comes_through() -> None:
+    image, mask = _noise(1, 20, 24), torch.ones(20, 24, dtype=torch.float64)
+    mask[:, 12:] = 0
+    other = torch.where(mask > 0, image, 1e3)
+    usable = mask.clone()
+    usable[:, 10:] = 0
+    found = [masked_derivatives(x, 1.0, mask, usable) for x in (image, other)]
+    torch.testing.assert_close(found[0], found[1])
+    assert float(found[0][..., 10:].abs().max()) == 0.0
+    whole = masked_derivatives(image, 1.0, None, torch.ones_like(mask))
+    torch.testing.assert_close(whole, derivatives(blurred(image, 1.0)))

@@ -135,6 +135,11 @@ class Camera:
             )
         return self._after(np.eye(2), np.array([-x0, -y0], np.float64), width, height)
 
+    def widened(self, columns: int, rows: int) -> Camera:
+        """Camera of the image with so many more columns and rows on every side."""
+        offset = np.array([columns, rows], np.float64)
+        return self._after(np.eye(2), offset, self.width + 2 * columns, self.height + 2 * rows)
+
     def resized(self, width: int, height: int) -> Camera:
         """Camera of the image resampled to width x height over the same detector area.
 

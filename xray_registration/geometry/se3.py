@@ -152,6 +152,17 @@ def perturbation_between(
     return torch.cat((_translation_log(w, shift), w), -1)
 
 
+def distance_mm(
+    target_from_source_a: Tensor,
+    target_from_source_b: Tensor,
+    centre_source: Tensor,
+    rotation_scale_mm: float,
+) -> Tensor:
+    """Length (...) of `perturbation_between` two poses, with 1 rad as ``rotation_scale_mm``."""
+    xi = perturbation_between(target_from_source_a, target_from_source_b, centre_source)
+    return (xi * xi.new_tensor([1.0] * 3 + [rotation_scale_mm] * 3)).norm(dim=-1)
+
+
 def adjoint(target_from_source: Tensor) -> Tensor:
     """Ad (..., 6, 6) for (v, w) order: ``T Exp(xi) T^-1 == Exp(adjoint(T) @ xi)``.
 

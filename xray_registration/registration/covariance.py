@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
 from xray_registration.registration.least_squares.residual import Linearisation
 from xray_registration.registration.levenberg_marquardt import Minimum
 from xray_registration.registration.robust import huber_cost_and_weight, robust_scale
+from xray_registration.similarity.filters import tile_sums
 
 # Of a level of 1.25 mm: 30 mm, beyond which what is left of a picture hardly depends on itself.
 _BLOCK_PX = 24
@@ -60,10 +60,7 @@ def block_covariance(
         count = channels * height * width
         pull = pulls[:, first : first + count].view(6, channels, height, width).sum(1)
         first += count
-        # sums over blocks: means times the area, borders filled with what pulls at nothing
-        padded = F.pad(pull, (0, -width % block, 0, -height % block))
-        sums = F.avg_pool2d(padded[None].double(), block)[0] * block**2
-        flat = sums.flatten(1).cpu()
+        flat = tile_sums(pull.double(), block).flatten(1).cpu()
         meat += (flat @ flat.T).numpy()
     inverse = _inverse(hessian)
     if not np.isfinite(inverse).all():

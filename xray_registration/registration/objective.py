@@ -210,9 +210,7 @@ class Objective:
         width = min(_OVERLAP_PX, view.camera.width)
         small, inner = downsample(view.radiograph, view.camera, width)
         # three times as wide and high, so that what projects beside the picture is counted too
-        offset = (-inner.width, -inner.height)
-        shift = np.array([[1, 0, -offset[0]], [0, 1, -offset[1]], [0, 0, 1.0]])
-        wide = Camera(shift @ inner.K, 3 * inner.width, 3 * inner.height, inner.sdd_mm)
+        wide = inner.widened(inner.width, inner.height)
         shadow = self._projector.image(poses, wide, self._projector.sampling_axes(poses)) > 0
         middle = shadow[:, inner.height : 2 * inner.height, inner.width : 2 * inner.width]
         mask = torch.from_numpy(np.array(small.mask)).to(shadow.device)

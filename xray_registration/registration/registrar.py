@@ -188,14 +188,15 @@ class Registrar:
         if not len(poses):
             return given, poses
         parts = poses.split(_SCREENED_AT_ONCE)
-        similarity = torch.cat([self._similarity(views, part) for part in parts])
+        coarsest = self.coarsest
+        similarity = torch.cat([self._similarity(coarsest, views, part) for part in parts])
         scale_mm = self.config.optimiser.rotation_scale_mm
         best = distinct(poses, similarity, spread.count, spread.apart_mm, centre, scale_mm)
         return given[best], poses[best]
 
-    def _similarity(self, views: list[View], poses: Tensor) -> Tensor:
-        """Of each of some poses (S, 4, 4), at the coarsest level: (S,)."""
-        objective = self._objective(self._levels[0], views, poses)
+    def _similarity(self, at: PreparedLevel, views: list[View], poses: Tensor) -> Tensor:
+        """Of each of some poses (S, 4, 4), on the pixels that it shows: (S,), -2 where unknown."""
+        objective = self._objective(at, views, poses)
         similarity = objective.correlations(poses, torch.arange(len(poses))).mean(1)
         return torch.nan_to_num(similarity, nan=-2.0)
 
@@ -223,10 +224,7 @@ class Registrar:
             if not away:
                 return replace(result, iterations=iterations)
             shifts, poses = [shifts[n] for n in away], minimum.poses[away]
-            all_poses = torch.cat((found, poses))
-            objective = self._objective(judge, views, all_poses)
-            similarities = objective.correlations(all_poses, torch.arange(len(all_poses))).mean(1)
-            similarities = torch.nan_to_num(similarities, nan=-2.0)
+            similarities = self._similarity(judge, views, torch.cat((found, poses)))
             nearest = int(similarities[1:].argmax())
             if float(similarities[0] - similarities[1 + nearest]) >= margin:
                 return replace(result, iterations=iterations)
@@ -304,14 +302,9 @@ class Registrar:
                 given, poses = given[best], poses[best]
                 if go_on == 1:
                     minimum = minimum.only(int(best))
-            if may_give_up and n == 1 and len(self._descent) > 2:
-                similarity = float(
-                    self._objective(prepared, views, poses)
-                    .correlations(poses, torch.arange(1))
-                    .mean()
-                )
-                if not similarity >= spread.unless_similarity:
-                    return _Coarse(poses, given, None, iterations, is_given_up=True)
+            may_end = may_give_up and n == 1 and len(self._descent) > 2
+            if may_end and self._similarity(prepared, views, poses) < spread.unless_similarity:
+                return _Coarse(poses, given, None, iterations, is_given_up=True)
         return _Coarse(poses, given, minimum, iterations)
 
     def _best_of(self, objective: Objective, poses: Tensor, given: Tensor, count: int) -> Tensor:
@@ -321,8 +314,7 @@ class Registrar:
         similarity = objective.correlations(poses, torch.arange(len(poses))).mean(1).cpu()
         centre = torch.from_numpy(self.isocentre_lps_mm)
         scale_mm = self.config.optimiser.rotation_scale_mm
-        units = torch.tensor([1.0] * 3 + [scale_mm] * 3, dtype=torch.float64)
-        correction = (se3.perturbation_between(given, poses, centre) * units).norm(dim=-1)
+        correction = se3.distance_mm(given, poses, centre, scale_mm)
         too_far = correction > self.config.gate.max_correction_mm
         rank = torch.nan_to_num(similarity, nan=-2.0).to(torch.float64) - 4.0 * too_far
         return distinct(poses, rank, count, self.config.spread.apart_mm, centre, scale_mm)

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xray_registration.geometry import Camera
 from xray_registration.imaging.pyramid import downsample
 from xray_registration.registration.objective import isocentre_depth, level_width
 from xray_registration.registration.prepared_patient import PreparedLevel
 from xray_registration.registration.view import View
-from xray_registration.similarity import GradientResidual
+from xray_registration.similarity import GradientResidual, GradientTarget
 
 # of the picture's weight, least share that a shifted rendering must meet: the correlation of a
 # corner says nothing
@@ -47,19 +46,19 @@ def shifted_to_match(
     width = level_width(view.camera, depth, prepared.pixel_mm)
     radiograph, camera = downsample(view.radiograph, view.camera, width)
     border = round(_BORDER_SHARE * camera.width)
-    wide = _widened(camera, border)
-    device = projector.image(in_camera[:1], wide).device
-    fixed = torch.from_numpy(np.array(radiograph.attenuation)).to(device)
-    mask = torch.from_numpy(np.array(radiograph.mask)).to(device)
+    wide = camera.widened(border, border)
+    fixed = torch.from_numpy(np.array(radiograph.attenuation))
+    mask = torch.from_numpy(np.array(radiograph.mask))
     assert isinstance(residual, GradientResidual)  # of the whole CT, see RegistrationConfig
-    target = residual.target(fixed, mask)
+    target: GradientTarget | None = None
     pixel_mm = depth / camera.fx
     reach = min(border, max(1, round(reach_mm / pixel_mm)))
     found, shifts = [], []
     for part in in_camera.split(_AT_ONCE):
         images = projector.image(part, wide, projector.sampling_axes(part))
-        everywhere = torch.ones(images.shape[-2:], dtype=torch.bool, device=device)
-        moving = residual.normalised(images, everywhere)
+        if target is None:  # where the renderings are, and as precise
+            target = residual.target(fixed.to(images), mask.to(images.device))
+        moving = residual.normalised(images)
         covered = (images > 0).to(images)
         scores = _correlations(moving, covered, target.normalised, target.weight, border, reach)
         best, place = scores.flatten(1).max(1)
@@ -103,11 +102,3 @@ def _correlations(
     share = at_shifts(a[:, 2] * w.conj()) / weight.sum().clamp_min(1)
     score = both / (fixed_energy * moving_energy).clamp_min(1e-12).sqrt()
     return torch.where(share >= _LEAST_SHARE, score, torch.full_like(score, -1.0))
-
-
-def _widened(camera: Camera, border: int) -> Camera:
-    """The camera with a border of so many more pixels on every side."""
-    shift = np.array([[1.0, 0, border], [0, 1.0, border], [0, 0, 1.0]])
-    return Camera(
-        shift @ camera.K, camera.width + 2 * border, camera.height + 2 * border, camera.sdd_mm
-    )

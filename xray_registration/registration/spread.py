@@ -45,15 +45,14 @@ def distinct(
     further than ``apart_mm`` from those before it (1 rad as ``rotation_scale_mm``): they are to
     lead to different optima.
     """
-    units = torch.tensor([1.0] * 3 + [rotation_scale_mm] * 3, dtype=poses.dtype)
     picked: list[int] = []
     for n in rank.argsort(descending=True, stable=True).tolist():
         if len(picked) == count:
             break
         if picked:
             here = poses[n].expand(len(picked), 4, 4)
-            between = se3.perturbation_between(here, poses[picked], centre_lps_mm) * units
-            if float(between.norm(dim=-1).min()) < apart_mm:
+            between = se3.distance_mm(here, poses[picked], centre_lps_mm, rotation_scale_mm)
+            if float(between.min()) < apart_mm:
                 continue
         picked.append(n)
     return torch.tensor(picked, dtype=torch.long)

@@ -233,11 +233,9 @@ class Tracker:
     def _between_mm(self, prediction: Matrix, rig_from_ct: Matrix) -> float:
         """Length of the increment from one to the other about the isocentre."""
         centre = torch.from_numpy(self._registrar.isocentre_lps_mm)
-        xi = se3.perturbation_between(
-            torch.from_numpy(prediction), torch.from_numpy(rig_from_ct), centre
-        ).numpy()
+        poses = (torch.from_numpy(prediction), torch.from_numpy(rig_from_ct))
         scale_mm = self._registrar.config.optimiser.rotation_scale_mm
-        return float(np.linalg.norm(xi * np.array([1.0] * 3 + [scale_mm] * 3)))
+        return float(se3.distance_mm(*poses, centre, scale_mm))
 
 
 def _equal(pose: ArrayLike, other: Matrix | None) -> bool:

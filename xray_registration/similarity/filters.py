@@ -43,6 +43,27 @@ def doubled(images: Tensor, size: tuple[int, ...]) -> Tensor:
     return large[:, 0, : size[0], : size[1]]
 
 
+def masked_derivatives(
+    images: Tensor, sigma_px: float, mask: Tensor | None, usable: Tensor
+) -> Tensor:
+    """Derivatives (N, 2, H, W) of smoothed images (N, H, W); nothing under the mask comes through.
+
+    The smoothing is a mean over the pixels of the mask (H, W; None: all) only, so its edge is no
+    gradient. 0 where not ``usable`` (H, W).
+    """
+    if mask is None:
+        return derivatives(blurred(images, sigma_px))
+    share = blurred(mask[None], sigma_px).clamp_min(1e-3)
+    return derivatives(blurred(images * mask, sigma_px) / share) * usable
+
+
+def tile_sums(images: Tensor, size_px: int) -> Tensor:
+    """(N, h, w) sums over square tiles of (N, H, W); the last ones are filled up with 0."""
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (0, -width % size_px, 0, -height % size_px))
+    return F.avg_pool2d(padded[:, None], size_px)[:, 0] * size_px**2
+
+
 def derivatives(images: Tensor) -> Tensor:
     """Central differences (N, 2, H, W) along columns (x) and rows (y), per pixel."""
     x = F.pad(images[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]

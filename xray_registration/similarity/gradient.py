@@ -16,7 +16,13 @@ import torch
 from torch import Tensor
 
 from xray_registration.errors import InputError
-from xray_registration.similarity.filters import blurred, derivatives, doubled, eroded, halved
+from xray_registration.similarity.filters import (
+    blurred,
+    doubled,
+    eroded,
+    halved,
+    masked_derivatives,
+)
 
 _SMALLEST_HALVED_WINDOW_PX = 4.0
 _NOISE_SHARE = 0.1  # of the squared length of a normalised gradient
@@ -70,9 +76,9 @@ class GradientResidual:
         normalised = gradient / self._root(gradient, usable)[:, None]
         return GradientTarget(normalised[0], usable, usable, drawn_from)
 
-    def normalised(self, images: Tensor, usable: Tensor) -> Tensor:
+    def normalised(self, images: Tensor) -> Tensor:
         """Locally normalised gradients (N, 2, H, W) of images (N, H, W) without a mask."""
-        everywhere = usable.to(images)
+        everywhere = torch.ones_like(images[0])
         gradient = self._gradient(images, None, everywhere)
         return gradient / self._root(gradient, everywhere)[:, None]
 
@@ -131,15 +137,8 @@ class GradientResidual:
         return both / (moving_norm * fixed_norm).sqrt().clamp_min(1e-12)
 
     def _gradient(self, images: Tensor, mask: Tensor | None, usable: Tensor) -> Tensor:
-        """Derivatives (N, 2, H, W) of smoothed images; nothing under the mask comes through.
-
-        The smoothing is a mean over the pixels of the mask only, in the fixed picture and in the
-        moving one alike, so the collimator's edge is no gradient. 0 where not usable.
-        """
-        if mask is None:
-            return derivatives(blurred(images, self.smoothing_px))
-        share = blurred(mask[None], self.smoothing_px).clamp_min(1e-3)
-        return derivatives(blurred(images * mask, self.smoothing_px) / share) * usable
+        """`masked_derivatives`, in the fixed picture and in the moving one alike."""
+        return masked_derivatives(images, self.smoothing_px, mask, usable)
 
     def _root(self, gradient: Tensor, usable: Tensor) -> Tensor:
         """Local root mean square (B, H, W) of gradients (B, 2, H, W)."""

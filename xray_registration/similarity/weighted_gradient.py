@@ -23,11 +23,18 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from xray_registration.errors import InputError
-from xray_registration.similarity.filters import blurred, derivatives, doubled, eroded, halved
+from xray_registration.similarity.filters import (
+    blurred,
+    derivatives,
+    doubled,
+    eroded,
+    halved,
+    masked_derivatives,
+    tile_sums,
+)
 from xray_registration.similarity.noise import noise_variance
 
 _SMALLEST_HALVED_WINDOW_PX = 8.0
@@ -123,7 +130,7 @@ class WeightedGradientResidual:
         variance = target.noise + self.clutter * _local_mean(energy, usable, self.window_px)
         scale = usable * variance.rsqrt()
         scaled = behind * scale[:, None]
-        length = self._tile_sums(scaled.square().sum(1))
+        length = tile_sums(scaled.square().sum(1), self.tile_px)
         length = length + _LEAST_SHARE * length.mean((1, 2), keepdim=True) + 1e-20
         unit = scaled * self._over_tiles(length.rsqrt(), usable)[:, None]
         held = replace(target, gain=gain, scale=scale, background=unit)
@@ -162,7 +169,7 @@ class WeightedGradientResidual:
         unit = _known(target.background)
         batch, count, _, height, width = scaled.shape
         along = (scaled * unit[:, None]).sum(2).flatten(0, 1)
-        share = self._over_tiles(self._tile_sums(along), along[0])
+        share = self._over_tiles(tile_sums(along, self.tile_px), along[0])
         share = share.view(batch, count, height, width)
         return scaled - share[:, :, None] * unit[:, None]
 
@@ -185,11 +192,8 @@ class WeightedGradientResidual:
         return torch.maximum(gain, _LEAST_GAIN * whole[0].clamp_min(1e-3))
 
     def _gradient(self, images: Tensor, mask: Tensor | None, usable: Tensor) -> Tensor:
-        """Derivatives (N, 2, H, W) of smoothed images; nothing under the mask comes through."""
-        if mask is None:
-            return derivatives(blurred(images, self.smoothing_px))
-        share = blurred(mask[None], self.smoothing_px).clamp_min(1e-3)
-        return derivatives(blurred(images * mask, self.smoothing_px) / share) * usable
+        """See `masked_derivatives`."""
+        return masked_derivatives(images, self.smoothing_px, mask, usable)
 
     def _noise_gain(self, like: Tensor) -> float:
         """Variance of a component of the gradient of white noise of variance 1."""
@@ -197,13 +201,6 @@ class WeightedGradientResidual:
         impulse = like.new_zeros(1, size, size)
         impulse[0, size // 2, size // 2] = 1
         return float(derivatives(blurred(impulse, self.smoothing_px))[0, 0].square().sum())
-
-    def _tile_sums(self, images: Tensor) -> Tensor:
-        """(N, h, w) sums over the tiles of (N, H, W)."""
-        size = self.tile_px
-        height, width = images.shape[-2:]
-        padded = F.pad(images, (0, -width % size, 0, -height % size))
-        return F.avg_pool2d(padded[:, None], size)[:, 0] * size**2
 
     def _over_tiles(self, values: Tensor, like: Tensor) -> Tensor:
         """(N, H, W) with the value of each tile (N, h, w) at its pixels; H, W of ``like``."""
