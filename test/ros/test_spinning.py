@@ -1,8 +1,11 @@
-"""Spinning on while callbacks destroy what the executor waits for."""
+"""Spinning on while callbacks destroy what the executor waits for, and a Ctrl-C before it."""
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -13,7 +16,7 @@ from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from xray_registration.ros.spinning import spin_on
+from xray_registration.ros.spinning import ManyThreads, OneThread, spin_on
 
 
 class _Interrupted(MultiThreadedExecutor):
@@ -50,3 +53,19 @@ def test_a_destroyed_entity_does_not_end_the_spinning(ros: None) -> None:
     thread.join(10.0)
     assert not thread.is_alive()
     node.destroy_node()
+
+
+@pytest.mark.parametrize("kind", [OneThread, ManyThreads])
+def test_an_interrupted_making_leaves_no_traceback(
+    ros: None, kind: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    unraisable: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    monkeypatch.setattr("rclpy.executors.SignalHandlerGuardCondition", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        kind()
+    gc.collect()
+    assert not unraisable

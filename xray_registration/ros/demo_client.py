@@ -41,6 +41,7 @@ from xray_registration.ros.diagnostics import stamp_text
 from xray_registration.ros.parameters import ParameterSpec, When, declare
 from xray_registration.ros.pose_messages import matrix_from_pose, matrix_from_transform_message
 from xray_registration.ros.qos import image_qos
+from xray_registration.ros.spinning import spin_until
 from xray_registration.ros.tf import TF_QOS
 
 SPECS = (
@@ -164,7 +165,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         rclpy.init(args=args)
         node = DemoClient()
-        rclpy.spin(node)
+        spin_until(node, lambda made: False)
     except (KeyboardInterrupt, ExternalShutdownException, BrokenPipeError):
         pass
     except (XrayRegistrationError, ParameterException) as error:

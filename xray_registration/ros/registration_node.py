@@ -21,7 +21,7 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState
 from rclpy.lifecycle.node import TransitionCallbackReturn
 from rclpy.node import Node
@@ -39,7 +39,7 @@ from xray_registration.ros.processing import Processing
 from xray_registration.ros.registration_parameters import SPECS
 from xray_registration.ros.registration_settings import RegistrationSettings, build_settings
 from xray_registration.ros.session import Session
-from xray_registration.ros.spinning import spin_on
+from xray_registration.ros.spinning import ManyThreads, spin_on
 from xray_registration.ros.start_pose import StartPosePolicy
 from xray_registration.ros.tf import make_broadcaster
 from xray_registration.ros.view_settings import specs_of_views, view_names
@@ -301,7 +301,7 @@ def main(args: list[str] | None = None) -> int:
         image_bridge()  # now, not with the first image
         node = RegistrationNode()
         leave_out_of_collections()
-        executor = MultiThreadedExecutor(_THREADS)
+        executor = ManyThreads(_THREADS)
         executor.add_node(node)
         spin_on(executor)
     except (KeyboardInterrupt, ExternalShutdownException):

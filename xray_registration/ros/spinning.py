@@ -9,17 +9,33 @@ from typing import TypeVar
 
 import rclpy
 from rclpy._rclpy_pybind11 import InvalidHandle
-from rclpy.executors import Executor
+from rclpy.executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
 
 NodeT = TypeVar("NodeT", bound=Node)
 
 
+# Ctrl-C may come while an executor is made. rclpy's ``__del__`` then misses an attribute that the
+# making has not come to, and a traceback is printed: here the class has it.
+class OneThread(SingleThreadedExecutor):
+    """rclpy's executor that runs callbacks one by one; its making may be interrupted."""
+
+    _sigint_gc = None
+
+
+class ManyThreads(MultiThreadedExecutor):
+    """rclpy's executor with a pool of threads; its making may be interrupted."""
+
+    _sigint_gc = None
+
+
 def spin_until(node: NodeT, is_done: Callable[[NodeT], bool]) -> None:
     """Spin until the node is done or rclpy has been shut down by a signal."""
     try:
+        executor = OneThread()
+        executor.add_node(node)
         while rclpy.ok() and not is_done(node):
-            rclpy.spin_once(node, timeout_sec=0.1)
+            executor.spin_once(timeout_sec=0.1)
     except RuntimeError:  # rclpy's RCLError: the signal came between the two
         if rclpy.ok():
             raise
