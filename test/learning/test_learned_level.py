@@ -22,7 +22,7 @@ from xray_registration.learning.similarity_task import (
     similarity_facts,
 )
 from xray_registration.registration import Level, Registrar, RegistrationConfig, View
-from xray_registration.registration.config import SpreadConfig
+from xray_registration.registration.config import Similarity, SpreadConfig
 from xray_registration.rendering import AttenuationVolume, JosephProjector
 from xray_registration.similarity.encoder import EncoderConfig
 from xray_registration.similarity.spherical import SphericalResidual
@@ -42,8 +42,10 @@ def _checkpoint(folder: Path, sha256: str = "ab" * 32, psi: bool = False) -> str
     return str(path)
 
 
-def _config(checkpoint: str, *levels: Level) -> RegistrationConfig:
-    learned = Level(3.2, 5.0, 6, similarity="spherical", checkpoint=checkpoint)
+def _config(
+    checkpoint: str, *levels: Level, similarity: Similarity = "spherical"
+) -> RegistrationConfig:
+    learned = Level(3.2, 5.0, 6, similarity=similarity, checkpoint=checkpoint)
     return RegistrationConfig(levels=(learned, *levels), spread=SpreadConfig(count=0))
 
 
@@ -64,12 +66,14 @@ def _moved(pose: np.ndarray, mm: float) -> np.ndarray:
     return moved
 
 
-@pytest.mark.parametrize("psi", [False, True])
+@pytest.mark.parametrize(
+    ("similarity", "psi"), [("spherical", False), ("spherical", True), ("stacked", False)]
+)
 def test_learned_first_and_the_gradient_last(
-    phantom: CTVolume, picture: Any, tmp_path: Path, psi: bool
+    phantom: CTVolume, picture: Any, tmp_path: Path, similarity: Similarity, psi: bool
 ) -> None:
     view, truth, _ = picture
-    config = _config(_checkpoint(tmp_path, psi=psi), GRADIENT)
+    config = _config(_checkpoint(tmp_path, psi=psi), GRADIENT, similarity=similarity)
     start = _moved(truth, 6.0)
     registrar = Registrar(phantom, config)
     result = registrar.register([view], start)
@@ -88,15 +92,15 @@ def test_the_network_alone_brings_the_pose_nearer(
     last = replace(GRADIENT, max_iterations=1)
     config = _config(_checkpoint(tmp_path), last)
     registrar = Registrar(phantom, config)
-    assert isinstance(registrar._learned[0].residual, SphericalResidual)
-    assert registrar._learned[0].pixel_mm == 3.2  # not scaled with the patient
+    assert isinstance(registrar.learned[0].residual, SphericalResidual)
+    assert registrar.learned[0].pixel_mm == 3.2  # not scaled with the patient
     start = _moved(truth, 6.0)
-    coarse = registrar._learned[0]
+    coarse = registrar.learned[0]
     with torch.no_grad():
         starts = torch.from_numpy(np.stack([start, truth]))
-        objective = registrar._objective(coarse, [view], starts)
+        objective = registrar.descent.objective(coarse, [view], starts)
         likeness = objective.correlations(starts, torch.arange(2))[:, 0]
-        minimum = registrar._minimum(objective, starts, coarse.level)
+        minimum = registrar.descent.minimum(objective, starts, coarse.level)
     assert likeness[1] > likeness[0]
     gaps = (minimum.poses[:, :2, 3] - torch.from_numpy(truth)[:2, 3]).norm(dim=1)
     assert gaps[0] < 3.0

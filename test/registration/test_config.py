@@ -167,7 +167,7 @@ def test_level_refuses_a_similarity_without_its_network(
 def test_learned_levels_come_first_and_are_not_all(levels: tuple[Level, ...]) -> None:
     with pytest.raises(InputError, match="expected learned similarities first"):
         RegistrationConfig(levels=levels)
-    with pytest.raises(InputError, match="structure_levels: a spherical level"):
+    with pytest.raises(InputError, match="structure_levels: a learned level"):
         RegistrationConfig(structure_levels=(LEARNED, USUAL))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xray_registration.registration.config import GateConfig
-from xray_registration.registration.quality_gate import Evidence, decide, largest_sigma_mm
+from xray_registration.registration.quality_gate import Evidence, decide
 from xray_registration.registration.result import Reason
 
 GATE = GateConfig(
@@ -119,16 +119,6 @@ def test_the_thresholds_themselves_pass() -> None:
         correction=np.array([40.0, 0, 0, 0, 0, 0]),
     )
     assert decide(evidence, GATE)[0] is Reason.ACCEPTED
-
-
-def test_largest_sigma_is_that_of_the_worst_direction() -> None:
-    covariance = np.diag([4.0, 1.0, 1.0, 0.0, 0.0, 0.0])
-    assert largest_sigma_mm(covariance, 100.0) == pytest.approx(2.0)
-    covariance[5, 5] = 0.05**2  # 0.05 rad are 5 mm at 100 mm
-    assert largest_sigma_mm(covariance, 100.0) == pytest.approx(5.0)
-    turned = np.array([[1.0, 0.9], [0.9, 1.0]])
-    covariance[:2, :2], covariance[5, 5] = turned, 0.0
-    assert largest_sigma_mm(covariance, 100.0) == pytest.approx(np.sqrt(1.9))
 
 
 def test_a_covariance_that_is_none_is_refused() -> None:

@@ -225,12 +225,12 @@ def test_a_camera_that_differs_by_calibration_alone_is_followed(phantom: Phantom
 def test_volumes_are_shared(phantom: Phantom) -> None:
     full = phantom.registrar
     quick = QuickRegistrar(full, QuickConfig())
-    assert [p.level.pixel_mm for p in quick._descent] == [2.5, 1.25]
-    assert [p.level.max_iterations for p in quick._descent] == [6, 2]
-    for short, whole in zip(quick._descent, full._levels[1:], strict=True):
+    assert [p.level.pixel_mm for p in quick._gone_through] == [2.5, 1.25]
+    assert [p.level.max_iterations for p in quick._gone_through] == [6, 2]
+    for short, whole in zip(quick._gone_through, full._levels[1:], strict=True):
         assert short.projector is whole.projector
     # and the full registrar is as it was
-    assert [p.level.max_iterations for p in full._descent] == [20, 15, 10]
+    assert [p.level.max_iterations for p in full._gone_through] == [20, 15, 10]
     assert full.config.spread.count == 4
 
 

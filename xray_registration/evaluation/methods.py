@@ -101,6 +101,7 @@ class Ours(Method):
             start_similarity=result.start_similarity,
             details={
                 "reason_text": result.reason_text,
+                "probability": result.probability,
                 "termination": result.termination.value,
                 "view_similarities": list(result.view_similarities),
             },

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from xray_registration.errors import InputError
 from xray_registration.imaging.attenuation import DEFAULT_ENERGY_KEV
 from xray_registration.registration.detected import BeamConfig
+from xray_registration.registration.trust import TrustConfig
 from xray_registration.similarity import GradientResidual, WeightedGradientResidual
 
 
@@ -44,8 +45,8 @@ class LevenbergMarquardtConfig:
 
 
 _DEFAULT_RESIDUAL = GradientResidual()
-Similarity = Literal["gradient", "spherical"]
-SIMILARITIES: tuple[Similarity, ...] = ("gradient", "spherical")
+Similarity = Literal["gradient", "spherical", "stacked"]
+SIMILARITIES: tuple[Similarity, ...] = ("gradient", "spherical", "stacked")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Level:
             background: only in ``structure_levels``.
         min_decrease: in place of the optimiser's; None = that one. Where most of the cost is noise,
             the share that depth can take away is small.
-        similarity: "gradient", or "spherical": a network that was trained for the CT.
+        similarity: "gradient", or "spherical": a network that was trained for the CT, or "stacked":
+            the rows of both.
         checkpoint: NAME.json of the network; empty with "gradient".
     """
 
@@ -86,15 +88,20 @@ class Level:
         if self.is_learned != bool(self.checkpoint):
             raise InputError(
                 f"similarity is {self.similarity!r} and checkpoint {self.checkpoint!r}; expected "
-                "the NAME.json of a trained similarity with spherical, and none with gradient."
+                "the NAME.json of a trained similarity with spherical or stacked, and none with "
+                "gradient."
             )
-        if self.is_learned and self.residual != _DEFAULT_RESIDUAL:
+        if self.similarity == "spherical" and self.residual != _DEFAULT_RESIDUAL:
             raise InputError("residual is given for a level whose similarity is spherical.")
+        if self.similarity == "stacked" and not isinstance(self.residual, GradientResidual):
+            raise InputError(
+                "a stacked level's residual is one with weights; expected one without."
+            )
 
     @property
     def is_learned(self) -> bool:
-        """Whether a network compares the pictures."""
-        return self.similarity == "spherical"
+        """Whether a network compares the pictures, alone or with the gradients."""
+        return self.similarity != "gradient"
 
 
 @dataclass(frozen=True)
@@ -218,6 +225,7 @@ _DEFAULT_OPTIMISER = LevenbergMarquardtConfig()
 _DEFAULT_GATE = GateConfig()
 _DEFAULT_SPREAD = SpreadConfig()
 _DEFAULT_BEAM = BeamConfig()
+_DEFAULT_TRUST = TrustConfig()
 
 
 @dataclass(frozen=True)
@@ -233,6 +241,7 @@ class RegistrationConfig:
             than the first of them.
         optimiser: of every level.
         gate: accept or reject.
+        trust: how likely a pose is right.
         spread: the second attempt.
         energy_kev: of the attenuation curve of the moving picture.
         beam: what hardening and scatter make of the moving picture.
@@ -246,6 +255,7 @@ class RegistrationConfig:
     structure_levels: tuple[Level, ...] = _DEFAULT_STRUCTURE_LEVELS
     optimiser: LevenbergMarquardtConfig = _DEFAULT_OPTIMISER
     gate: GateConfig = _DEFAULT_GATE
+    trust: TrustConfig = _DEFAULT_TRUST
     spread: SpreadConfig = _DEFAULT_SPREAD
     energy_kev: float = DEFAULT_ENERGY_KEV
     beam: BeamConfig = _DEFAULT_BEAM
@@ -265,11 +275,11 @@ class RegistrationConfig:
         learned = [level.is_learned for level in self.levels]
         if all(learned) or learned != sorted(learned, reverse=True):
             raise InputError(
-                "levels: a spherical level after a gradient one, or no gradient level; expected "
+                "levels: a learned level after a gradient one, or no gradient level; expected "
                 "learned similarities first and a gradient level last."
             )
         if any(level.is_learned for level in self.structure_levels):
-            raise InputError("structure_levels: a spherical level; expected gradient levels only.")
+            raise InputError("structure_levels: a learned level; expected gradient levels only.")
 
     def with_levels(self, *levels: Level) -> RegistrationConfig:
         """The same with other levels."""
@@ -301,6 +311,8 @@ class RegistrationConfig:
             values["beam"] = _made(BeamConfig, values["beam"], source)
         if "gate" in values:
             values["gate"] = _made(GateConfig, values["gate"], source)
+        if "trust" in values:
+            values["trust"] = _made(TrustConfig, values["trust"], source)
         if values.get("rig_uncertainty") is not None:
             values["rig_uncertainty"] = _made(
                 RigUncertainty, values["rig_uncertainty"], f"{source}: rig_uncertainty"

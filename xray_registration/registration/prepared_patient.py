@@ -21,7 +21,9 @@ from xray_registration.registration.structures import (
     split,
 )
 from xray_registration.rendering import AttenuationVolume, JosephProjector
+from xray_registration.similarity import GradientResidual
 from xray_registration.similarity.residual import PictureResidual
+from xray_registration.similarity.stacked import StackedResidual
 
 # Anatomy of this size is what the levels' lengths are stated for; smaller CTs get finer levels.
 _REFERENCE_EXTENT_MM = 250.0
@@ -54,6 +56,11 @@ class PreparedLevel:
     shadow: JosephProjector
     corners_lps_mm: NDArray[np.float64]
     background: JosephProjector | None = None
+
+    def with_at_most(self, iterations: int) -> PreparedLevel:
+        """The same with no more iterations than so many."""
+        level = replace(self.level, max_iterations=min(self.level.max_iterations, iterations))
+        return replace(self, level=level)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,11 +133,15 @@ def prepared_patient(
         network = loaded_similarity(Path(level.checkpoint), ct, device)
         # pictures of the pixel size that it was trained on: lengths are not scaled
         usual = prepared(level, finest, scale=1.0)
+        residual: PictureResidual = network.residual
+        if level.similarity == "stacked":
+            assert isinstance(level.residual, GradientResidual)  # see Level
+            residual = StackedResidual(level.residual, network.residual)
         if network.psi is None:
-            return replace(usual, residual=network.residual)
+            return replace(usual, residual=residual)
         volume = finest.coarsened(finest.factors_for(level.spacing_mm)).to(device)
         moving = JosephProjector(network.psi.applied(volume), centre)
-        return replace(usual, residual=network.residual, projector=moving)
+        return replace(usual, residual=residual, projector=moving)
 
     learned = [prepared_learned(level) for level in config.levels if level.is_learned]
     whole, of_structures = [level for level in config.levels if not level.is_learned], []

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from xray_registration.registration.config import GateConfig
 from xray_registration.registration.result import Reason
+from xray_registration.registration.trust import largest_sigma_mm
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +71,3 @@ def decide(evidence: Evidence, config: GateConfig) -> tuple[Reason, str]:
             f"{config.max_correction_mm:.0f} mm is allowed"
         )
     return Reason.ACCEPTED, f"similarity {similarity:.3f}, standard deviation {sigma:.2f} mm"
-
-
-def largest_sigma_mm(covariance: NDArray[np.float64], rotation_scale_mm: float) -> float:
-    """Standard deviation in the worst direction; 1 rad counts as ``rotation_scale_mm``."""
-    if not np.isfinite(covariance).all():
-        return float("inf")
-    units = np.array([1.0] * 3 + [rotation_scale_mm] * 3)
-    largest = float(np.linalg.eigvalsh(covariance * units[:, None] * units)[-1])
-    return largest**0.5 if largest >= 0 else float("inf")

@@ -59,27 +59,20 @@ class QuickRegistrar(Registrar):
         )
         if full._of_structures:
             # the bones alone: a few millimetres are within their own reach
-            self._descent = []
+            self._gone_through = []
             self._of_structures = [
-                _with_at_most(prepared, quick.first_iterations) for prepared in full._of_structures
+                prepared.with_at_most(quick.first_iterations) for prepared in full._of_structures
             ]
         else:
-            self._descent = _first_and_last(full._levels, quick)
+            self._gone_through = _first_and_last(full._levels, quick)
 
 
 def _first_and_last(levels: list[PreparedLevel], quick: QuickConfig) -> list[PreparedLevel]:
     *others, finest = levels
     near = [prepared for prepared in others if prepared.level.pixel_mm <= quick.coarsest_mm]
     if not near:
-        return [_with_at_most(finest, quick.first_iterations)]
+        return [finest.with_at_most(quick.first_iterations)]
     return [
-        _with_at_most(near[0], quick.first_iterations),
-        _with_at_most(finest, quick.last_iterations),
+        near[0].with_at_most(quick.first_iterations),
+        finest.with_at_most(quick.last_iterations),
     ]
-
-
-def _with_at_most(prepared: PreparedLevel, iterations: int) -> PreparedLevel:
-    level = prepared.level
-    return replace(
-        prepared, level=replace(level, max_iterations=min(level.max_iterations, iterations))
-    )

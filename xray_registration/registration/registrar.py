@@ -15,16 +15,16 @@ from torch import Tensor
 from xray_registration.geometry import se3
 from xray_registration.imaging.labels import LabelMap
 from xray_registration.imaging.volume import CTVolume
-from xray_registration.registration.config import Level, RegistrationConfig
+from xray_registration.registration.config import RegistrationConfig
 from xray_registration.registration.covariance import block_covariance, pose_covariance
-from xray_registration.registration.detected import IDEAL_BEAM
+from xray_registration.registration.descent import Descent
 from xray_registration.registration.foreign_objects import without_foreign_objects
 from xray_registration.registration.input_checks import (
     checked_device,
     checked_starts,
     is_in_view,
 )
-from xray_registration.registration.levenberg_marquardt import Minimum, Termination, minimise
+from xray_registration.registration.levenberg_marquardt import Minimum, Termination
 from xray_registration.registration.objective import Objective
 from xray_registration.registration.prepared_patient import PreparedLevel, prepared_patient
 from xray_registration.registration.quality_gate import Evidence, decide
@@ -35,23 +35,22 @@ from xray_registration.registration.rig_refinement import (
     views_of,
     with_rig,
 )
-from xray_registration.registration.screening import shifted_to_match
-from xray_registration.registration.spread import distinct, spread_starts
+from xray_registration.registration.screening import screened
+from xray_registration.registration.spread import distinct
+from xray_registration.registration.trust import probability_right
+from xray_registration.registration.vertebra_check import VertebraCheck
 from xray_registration.registration.view import View
-from xray_registration.registration.wrong_level import LevelShift, level_shifts
+from xray_registration.registration.wrong_level import level_shifts
 
 _log = logging.getLogger(__name__)
 
 _JUDGED_PIXEL_MM = 1.25
-_NEIGHBOUR_ITERATIONS = 8  # of poses one vertebra off
 _MOST_LEVELS_OFF = 3  # so often a pose may give way to one a vertebra off
 # Two poses whose similarities differ by less are equally good.
 _SAME_SIMILARITY = 1e-3
 # of covariances, so that NEES is about 6: docs/design/covariance.md
 _INFLATION, _INFLATION_OF_SEVERAL_VIEWS, _INFLATION_OF_STRUCTURES = 2.3, 3.7, 4.0
 _CONTENDERS = 3  # distinct optima of the coarsest level that are looked at more closely
-_REACH_SIGMAS = 3.0  # of the scatter's translation, for shifts across the beam
-_SCREENED_AT_ONCE = 128  # poses: bounds the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,15 +105,26 @@ class Registrar:
         self._corners_lps_mm = patient.corners_lps_mm
         self._levels, self._of_structures = patient.levels, patient.of_structures
         self._learned = patient.learned
-        self._descent = self._levels  # those that a registration goes through
-        self._level_shifts: list[LevelShift] = []
+        self._gone_through = self._levels  # those that a registration goes through
+        self.descent = Descent(self.config.optimiser, self.config.beam, self.isocentre_lps_mm)
+        self._vertebra_check: VertebraCheck | None = None
         if label_map is not None and self.config.gate.min_level_margin > 0:
-            self._level_shifts = level_shifts(label_map, self.isocentre_lps_mm)
+            shifts = level_shifts(label_map, self.isocentre_lps_mm)
+            if shifts:
+                judge = _judging_level(self._levels)
+                self._vertebra_check = VertebraCheck(
+                    shifts, self._levels, judge, self.descent, self.config.gate
+                )
 
     @property
     def coarsest(self) -> PreparedLevel:
-        """The first level, for who looks for starts."""
+        """The first gradient level, for who looks for starts."""
         return self._levels[0]
+
+    @property
+    def learned(self) -> Sequence[PreparedLevel]:
+        """The levels whose similarity is a network, in order."""
+        return tuple(self._learned)
 
     def register(self, views: Sequence[View], rig_from_ct_start: ArrayLike) -> RegistrationResult:
         """Find the pose of the CT in the rig that explains all views together.
@@ -138,7 +148,7 @@ class Registrar:
                 result = first
             else:
                 result = self._second_attempt(list(views), starts, coarse, first)
-            for _ in range(_MOST_LEVELS_OFF if self._level_shifts else 0):
+            for _ in range(_MOST_LEVELS_OFF if self._vertebra_check else 0):
                 checked = self._at_the_right_level(list(views), starts, result)
                 stays = np.array_equal(checked.rig_from_ct, result.rig_from_ct)
                 result = checked
@@ -173,32 +183,12 @@ class Registrar:
         return replace(best, iterations=before + second.iterations)
 
     def _screened(self, views: list[View], starts: Tensor) -> tuple[Tensor, Tensor]:
-        """Which start each came from, and those (N, 4, 4) of the poses scattered about ``starts``,
-        shifted to match each picture, that are most like all of them; N may be 0.
-        """
-        centre, spread = torch.from_numpy(self.isocentre_lps_mm), self.config.spread
-        given, poses = spread_starts(starts, centre, spread)
-        reach_mm = _REACH_SIGMAS * spread.translation_mm
-        poses = torch.cat(
-            [shifted_to_match(view, self.coarsest, poses, reach_mm)[0] for view in views]
-        )
-        given = given.repeat(len(views), 1, 1)
-        seen = [is_in_view(views, pose.numpy(), self._corners_lps_mm) for pose in poses]
-        given, poses = given[seen], poses[seen]
-        if not len(poses):
-            return given, poses
-        parts = poses.split(_SCREENED_AT_ONCE)
-        coarsest = self.coarsest
-        similarity = torch.cat([self._similarity(coarsest, views, part) for part in parts])
-        scale_mm = self.config.optimiser.rotation_scale_mm
-        best = distinct(poses, similarity, spread.count, spread.apart_mm, centre, scale_mm)
-        return given[best], poses[best]
+        """See `screened`; only poses that show the CT in every view."""
 
-    def _similarity(self, at: PreparedLevel, views: list[View], poses: Tensor) -> Tensor:
-        """Of each of some poses (S, 4, 4), on the pixels that it shows: (S,), -2 where unknown."""
-        objective = self._objective(at, views, poses)
-        similarity = objective.correlations(poses, torch.arange(len(poses))).mean(1)
-        return torch.nan_to_num(similarity, nan=-2.0)
+        def shows(pose: Tensor) -> bool:
+            return is_in_view(views, pose.numpy(), self._corners_lps_mm)
+
+        return screened(views, self.coarsest, starts, self.descent, self.config.spread, shows)
 
     def _at_the_right_level(
         self, views: list[View], starts: Tensor, result: RegistrationResult
@@ -208,61 +198,28 @@ class Registrar:
         """
         if not result.accepted:
             return result
-        as_given, views = views, views_of(result, views)
-        found = torch.from_numpy(result.rig_from_ct)[None]
-        shifts = self._level_shifts
-        poses = torch.cat([found @ torch.from_numpy(shift.ct_from_ct) for shift in shifts])
-        margins = (self.config.gate.clear_level_margin, self.config.gate.min_level_margin)
-        judges = (self._levels[0], _judging_level(self._levels))
-        iterations, nearest, similarities = result.iterations, 0, torch.zeros(1)
-        for prepared, judge, margin in zip(self._levels[:2], judges, margins, strict=False):
-            few = replace(prepared.level, max_iterations=_NEIGHBOUR_ITERATIONS)
-            minimum = self._minimum(self._objective(prepared, views, poses), poses, few)
-            iterations += int(minimum.iterations.sum())
-            # one that came back is no other level
-            away = [n for n in range(len(shifts)) if self._is_away(found, minimum, shifts, n)]
-            if not away:
-                return replace(result, iterations=iterations)
-            shifts, poses = [shifts[n] for n in away], minimum.poses[away]
-            similarities = self._similarity(judge, views, torch.cat((found, poses)))
-            nearest = int(similarities[1:].argmax())
-            if float(similarities[0] - similarities[1 + nearest]) >= margin:
-                return replace(result, iterations=iterations)
-        gap = float(similarities[0] - similarities[1 + nearest])
-        if gap < -margins[1]:
-            better = poses[nearest][None]
-            last = self._last_whole(views, better)
-            return self._fine(as_given, _Coarse(last.poses, starts[:1], last, iterations))
-        return replace(
-            result,
-            accepted=False,
-            reason=Reason.AMBIGUOUS,
-            reason_text=(
-                f"{shifts[nearest].level} and {shifts[nearest].taken_for} cannot be told apart: "
-                f"with the one taken for the other the similarity is "
-                f"{float(similarities[1 + nearest]):.3f} against {float(similarities[0]):.3f}; a "
-                f"difference of {margins[1]:.2f} is needed"
-            ),
-            iterations=iterations,
-        )
-
-    def _is_away(
-        self, found: Tensor, minimum: Minimum, shifts: Sequence[LevelShift], n: int
-    ) -> bool:
-        """Whether pose ``n`` is nearer to the neighbouring vertebra than to this one."""
-        centre = torch.from_numpy(self.isocentre_lps_mm)
-        between = se3.perturbation_between(found, minimum.poses[n][None], centre)[0, :3]
-        along = found[0, :3, :3] @ torch.from_numpy(shifts[n].ct_from_ct[:3, 3])
-        return float(between @ along / along.square().sum()) >= 0.5
+        assert self._vertebra_check is not None
+        as_found = views_of(result, views)
+        found = self._vertebra_check.around(as_found, result.rig_from_ct)
+        iterations = result.iterations + found.iterations
+        if found.better is not None:
+            last = self._last_whole(as_found, found.better)
+            return self._fine(views, _Coarse(last.poses, starts[:1], last, iterations))
+        result = replace(result, iterations=iterations)
+        if not found.ambiguity:
+            return result
+        return replace(result, accepted=False, reason=Reason.AMBIGUOUS, reason_text=found.ambiguity)
 
     def _last_whole(self, views: list[View], poses: Tensor) -> Minimum:
         prepared = self._levels[-1]
-        return self._minimum(self._objective(prepared, views, poses), poses, prepared.level)
+        return self.descent.minimum(
+            self.descent.objective(prepared, views, poses), poses, prepared.level
+        )
 
     def _is_more_alike(self, views: list[View], poses: Tensor, other: RegistrationResult) -> bool:
         """Whether the whole CT at ``poses`` (1, 4, 4) is more like the pictures than at another."""
         both = torch.cat((poses, torch.from_numpy(other.rig_from_ct)[None]))
-        objective = self._objective(self._levels[-1], views, both)
+        objective = self.descent.objective(self._levels[-1], views, both)
         similarity = objective.correlations(both, torch.arange(2)).mean(1)
         return bool(similarity[0] > similarity[1] + _SAME_SIMILARITY)
 
@@ -289,21 +246,26 @@ class Registrar:
         may_give_up = may_give_up and not self._refines_rig(views)
         poses, iterations, minimum = starts, 0, None
         for prepared in self._learned:
-            learned = self._minimum(self._objective(prepared, views, poses), poses, prepared.level)
+            learned = self.descent.minimum(
+                self.descent.objective(prepared, views, poses), poses, prepared.level
+            )
             poses, iterations = learned.poses, iterations + int(learned.iterations.sum())
-        for n, prepared in enumerate(self._descent):
-            objective = self._objective(prepared, views, poses)
-            minimum = self._minimum(objective, poses, prepared.level)
+        for n, prepared in enumerate(self._gone_through):
+            objective = self.descent.objective(prepared, views, poses)
+            minimum = self.descent.minimum(objective, poses, prepared.level)
             iterations += int(minimum.iterations.sum())
             poses = minimum.poses
             if len(poses) > 1:
-                go_on = _CONTENDERS if n == 0 and len(self._descent) > 1 else 1
+                go_on = _CONTENDERS if n == 0 and len(self._gone_through) > 1 else 1
                 best = self._best_of(objective, poses, given, go_on)
                 given, poses = given[best], poses[best]
                 if go_on == 1:
                     minimum = minimum.only(int(best))
-            may_end = may_give_up and n == 1 and len(self._descent) > 2
-            if may_end and self._similarity(prepared, views, poses) < spread.unless_similarity:
+            may_end = may_give_up and n == 1 and len(self._gone_through) > 2
+            if (
+                may_end
+                and self.descent.similarity(prepared, views, poses) < spread.unless_similarity
+            ):
                 return _Coarse(poses, given, None, iterations, is_given_up=True)
         return _Coarse(poses, given, minimum, iterations)
 
@@ -332,8 +294,8 @@ class Registrar:
             whole = self._levels[-1].projector
             pictures = [without_foreign_objects(view, whole, poses) for view in pictures]
         for prepared in self._of_structures:
-            objective = self._objective(prepared, pictures, poses)
-            minimum = self._minimum(objective, poses, prepared.level)
+            objective = self.descent.objective(prepared, pictures, poses)
+            minimum = self.descent.minimum(objective, poses, prepared.level)
             iterations += int(minimum.iterations.sum())
             poses = minimum.poses
         if rig is not None and self._of_structures:
@@ -356,7 +318,7 @@ class Registrar:
         """Pose and relative geometry together, from ``poses`` (1, 4, 4) and that of ``views``."""
         assert self.config.rig_uncertainty is not None
         return refined_rig(
-            self._objective,
+            self.descent.objective,
             levels,
             given,
             views,
@@ -366,17 +328,6 @@ class Registrar:
             self.config.optimiser,
         )
 
-    def _minimum(self, objective: Objective, poses: Tensor, level: Level) -> Minimum:
-        centre = torch.from_numpy(self.isocentre_lps_mm)
-
-        def retract(moved: Tensor, xi: Tensor) -> Tensor:
-            return se3.left_increment(moved, xi, centre)
-
-        optimiser = self.config.optimiser
-        if level.min_decrease is not None:
-            optimiser = replace(optimiser, min_decrease=level.min_decrease)
-        return minimise(objective, retract, poses, level.max_iterations, optimiser)
-
     def _judged(
         self, views: list[View], start: Tensor, minimum: Minimum, iterations: int
     ) -> RegistrationResult:
@@ -384,7 +335,7 @@ class Registrar:
         judged_at = _judging_level(self._of_structures or self._levels)
         poses = minimum.poses
         # Judged on the pixels that the final pose shows, not on those of the last level's start.
-        judge = self._objective(judged_at, views, torch.cat((poses, start)))
+        judge = self.descent.objective(judged_at, views, torch.cat((poses, start)))
         similarities = judge.correlations(torch.cat((poses, start)), torch.arange(2))
         final, at_start = similarities[0], similarities[1]
         last = (self._levels + self._of_structures)[-1]
@@ -438,23 +389,9 @@ class Registrar:
             termination=minimum.termination[0] if finite else Termination.NOT_FINITE,
             seconds=0.0,  # the caller knows
             device=str(self.device),
-        )
-
-    def _objective(self, prepared: PreparedLevel, views: list[View], starts: Tensor) -> Objective:
-        return Objective(
-            views,
-            prepared.projector,
-            prepared.cut,
-            prepared.corners_lps_mm,
-            prepared.residual,
-            prepared.pixel_mm,
-            starts,
-            # a level must be able to move the CT by several of its own pixels
-            margin_mm=4 * prepared.pixel_mm,
-            background=prepared.background,
-            shadow=prepared.shadow,
-            # networks are trained on pictures without it
-            beam=IDEAL_BEAM if prepared.level.is_learned else self.config.beam,
+            probability=probability_right(
+                final.tolist(), covariance, evidence.rotation_scale_mm, self.config.trust
+            ),
         )
 
 

@@ -57,6 +57,8 @@ class RegistrationResult:
         termination: of the finest level.
         seconds: wall-clock time of the registration.
         device: "cpu", "cuda:0", ...
+        probability: that the targets are within 2 mm (see `trust`), 0 to 1, whatever the decision;
+            the cameras are taken to be as they were given.
         camera_from_rig: (4, 4) of every view as refined together with the pose; None where the
             relative geometry was taken as given.
         extra: further keys of RESULT.json.
@@ -75,6 +77,7 @@ class RegistrationResult:
     termination: Termination
     seconds: float
     device: str
+    probability: float = 0.0
     camera_from_rig: tuple[NDArray[np.float64], ...] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -90,6 +93,7 @@ class RegistrationResult:
             "accepted": self.accepted,
             "reason": self.reason.value,
             "reason_text": self.reason_text,
+            "probability": self.probability,
             "similarity": _finite_or_none(self.similarity),
             "similarity_measure": "gradient_correlation",
             "start_similarity": _finite_or_none(self.start_similarity),

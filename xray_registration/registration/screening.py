@@ -8,13 +8,18 @@ IEEE Trans. Image Process. 21 (2012) 2706, for images; here for vectors of mean 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from xray_registration.imaging.pyramid import downsample
+from xray_registration.registration.config import SpreadConfig
+from xray_registration.registration.descent import Descent
 from xray_registration.registration.objective import isocentre_depth, level_width
 from xray_registration.registration.prepared_patient import PreparedLevel
+from xray_registration.registration.spread import distinct, spread_starts
 from xray_registration.registration.view import View
 from xray_registration.similarity import GradientResidual, GradientTarget
 
@@ -23,11 +28,49 @@ from xray_registration.similarity import GradientResidual, GradientTarget
 _LEAST_SHARE = 0.25
 _BORDER_SHARE = 0.25  # of the picture's width, rendered beyond each border so that it can move in
 _AT_ONCE = 64  # renderings: bounds the memory
+_JUDGED_AT_ONCE = 128  # poses
+_REACH_SIGMAS = 3.0  # of the scatter's translation, for shifts across the beam
 
 
-def shifted_to_match(
-    view: View, prepared: PreparedLevel, poses: Tensor, reach_mm: float
+def screened(
+    views: Sequence[View],
+    coarsest: PreparedLevel,
+    starts: Tensor,
+    descent: Descent,
+    spread: SpreadConfig,
+    shows: Callable[[Tensor], bool],
 ) -> tuple[Tensor, Tensor]:
+    """Of many poses about ``starts`` (S, 4, 4), each shifted to match each picture, those most like
+    all of them.
+
+    Args:
+        views: the pictures.
+        coarsest: the level at which they are compared.
+        starts: (S, 4, 4) rig_from_ct.
+        descent: of the registration.
+        spread: how many, and how far they lie from the starts.
+        shows: whether a pose (4, 4) can be seen in every view.
+
+    Returns:
+        (N, 4, 4) which start each came from, and (N, 4, 4) the poses; N may be 0.
+    """
+    centre = torch.from_numpy(descent.isocentre_lps_mm)
+    given, poses = spread_starts(starts, centre, spread)
+    reach_mm = _REACH_SIGMAS * spread.translation_mm
+    poses = torch.cat([shifted_to_match(view, coarsest, poses, reach_mm) for view in views])
+    given = given.repeat(len(views), 1, 1)
+    seen = [shows(pose) for pose in poses]
+    given, poses = given[seen], poses[seen]
+    if not len(poses):
+        return given, poses
+    parts = poses.split(_JUDGED_AT_ONCE)
+    similarity = torch.cat([descent.similarity(coarsest, views, part) for part in parts])
+    scale_mm = descent.optimiser.rotation_scale_mm
+    best = distinct(poses, similarity, spread.count, spread.apart_mm, centre, scale_mm)
+    return given[best], poses[best]
+
+
+def shifted_to_match(view: View, prepared: PreparedLevel, poses: Tensor, reach_mm: float) -> Tensor:
     """Poses (N, 4, 4), each moved across the beam to where it is most like one picture.
 
     Args:
@@ -35,9 +78,6 @@ def shifted_to_match(
         prepared: the level at which the two are compared.
         poses: (N, 4, 4) rig_from_ct.
         reach_mm: longest shift along each axis, at the isocentre.
-
-    Returns:
-        Poses (N, 4, 4) and the correlation (N,) of each, -1 to 1.
     """
     camera_from_rig = torch.from_numpy(np.array(view.camera_from_rig))
     in_camera = camera_from_rig @ poses.to(torch.float64)
@@ -53,7 +93,7 @@ def shifted_to_match(
     target: GradientTarget | None = None
     pixel_mm = depth / camera.fx
     reach = min(border, max(1, round(reach_mm / pixel_mm)))
-    found, shifts = [], []
+    shifts = []
     for part in in_camera.split(_AT_ONCE):
         images = projector.image(part, wide, projector.sampling_axes(part))
         if target is None:  # where the renderings are, and as precise
@@ -61,13 +101,12 @@ def shifted_to_match(
         moving = residual.normalised(images)
         covered = (images > 0).to(images)
         scores = _correlations(moving, covered, target.normalised, target.weight, border, reach)
-        best, place = scores.flatten(1).max(1)
-        found.append(best)
+        place = scores.flatten(1).argmax(1)
         rows, columns = place // (2 * reach + 1) - reach, place % (2 * reach + 1) - reach
         shifts.append(torch.stack((columns, rows), 1))
     moved = in_camera.clone()
     moved[:, :2, 3] += torch.cat(shifts).to("cpu", torch.float64) * pixel_mm
-    return torch.linalg.inv(camera_from_rig) @ moved, torch.cat(found).to("cpu", torch.float64)
+    return torch.linalg.inv(camera_from_rig) @ moved
 
 
 def _correlations(

@@ -112,6 +112,7 @@ class FrameReport:
         if self.result is not None:
             result = self.result
             values.update(
+                probability=float(result.probability),
                 similarity=float(result.similarity),
                 start_similarity=float(result.start_similarity),
                 iterations=int(result.iterations),
