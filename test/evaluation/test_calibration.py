@@ -12,6 +12,7 @@ from xray_registration.evaluation.calibration import (
     covariance_calibration,
     nees,
     pose_error_vector,
+    reliability,
 )
 
 
@@ -70,3 +71,14 @@ def test_unusable_input_is_named() -> None:
         nees(np.ones(6), np.ones((6, 6)))
     with pytest.raises(InputError, match="symmetric"):
         nees(np.ones(6), np.triu(np.ones((6, 6))))
+
+
+def test_reliability_by_class_of_the_stated_probability() -> None:
+    stated = [0.0, 0.05, 0.5, 0.8, 0.995, 1.0, 1.0]
+    rows = reliability(stated, [False, True, True, False, True, True, False])
+    assert list(rows) == ["0-0.1", "0.5-0.9", "0.99-1"]
+    assert rows["0-0.1"] == {"n": 2, "stated": pytest.approx(0.025), "right": 0.5}
+    assert rows["0.5-0.9"]["stated"] == pytest.approx(0.65)
+    assert rows["0.99-1"]["n"] == 3
+    assert rows["0.99-1"]["right"] == pytest.approx(2 / 3)
+    assert reliability([], []) == {}

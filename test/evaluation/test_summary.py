@@ -28,7 +28,7 @@ def records() -> list[dict[str, Any]]:
     lost = {"mtre_mm": None, "in_plane_mtre_mm": None, "nees": None, "similarity": None}
     return [
         record("a"),
-        record("b", mtre_mm=1.5, nees=12.0, similarity=0.8),
+        record("b", mtre_mm=1.5, nees=12.0, similarity=0.8, probability=0.95),
         record("c", start_bin_mm=[5, 10], start_mtre_mm=8.0, mtre_mm=30.0, similarity=0.5),
         record("d", start_bin_mm=[5, 10], start_mtre_mm=9.0, accepted=False, reason="defect",
                error="X: y", **lost),
@@ -58,6 +58,7 @@ def test_figures_of_a_method() -> None:
     assert (gate["true_accepts"], gate["false_accepts"]) == (2, 1)
     assert gate["bad_among_accepted"] == pytest.approx(1 / 3)
     assert gate["auc"] == 1.0
+    assert gate["reliability"] == {"0.9-0.99": {"n": 1, "stated": 0.95, "right": 1.0}}
     assert table["times"]["cpu_total_s"] == 4.0
 
 

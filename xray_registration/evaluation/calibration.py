@@ -1,4 +1,4 @@
-"""Whether the stated covariance is the one that the errors have.
+"""Whether the stated covariance is the one that the errors have, and the stated probability too.
 
 The error of a pose is the increment ``xi = (v mm, w rad)`` about the isocentre with
 ``estimate = left_increment(truth, xi, isocentre)``; the covariance is stated for the same vector
@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from xray_registration.errors import InputError
 
 DIMENSIONS = 6
+_PROBABILITY_EDGES = (0.0, 0.1, 0.5, 0.9, 0.99, 1.0)
 
 
 @dataclass(frozen=True)
@@ -94,3 +95,24 @@ def covariance_calibration(nees_values: ArrayLike) -> CovarianceCalibration:
         median_nees=float(np.median(values)),
         coverage_95=float((values <= limit).mean()),
     )
+
+
+def reliability(probabilities: ArrayLike, right: ArrayLike) -> dict[str, dict[str, float]]:
+    """By class of the stated probability (N,) of being right: how many were (N,) bool.
+
+    Returns:
+        "0-0.1" and so on: n cases, the mean ``stated`` probability, the share that was ``right``;
+        equal when calibrated. Empty classes are left out.
+    """
+    stated, true = np.asarray(probabilities, dtype=np.float64), np.asarray(right, dtype=bool)
+    classes = np.searchsorted(_PROBABILITY_EDGES[1:-1], stated, side="right")
+    rows = {}
+    for number in np.unique(classes):
+        inside = classes == number
+        low, high = _PROBABILITY_EDGES[number : number + 2]
+        rows[f"{low:g}-{high:g}"] = {
+            "n": int(inside.sum()),
+            "stated": float(stated[inside].mean()),
+            "right": float(true[inside].mean()),
+        }
+    return rows

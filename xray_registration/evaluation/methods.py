@@ -35,6 +35,7 @@ class Outcome:
         renderings: pictures rendered, where the method counts them.
         accepted, reason: of its gate; None where it has none.
         covariance, isocentre_lps_mm: where it states an uncertainty, as `RegistrationResult` does.
+        probability: of being right, where it is stated.
         start_similarity: of the start, where known.
         details: anything else, plain values.
     """
@@ -47,6 +48,7 @@ class Outcome:
     reason: str | None = None
     covariance: NDArray[np.float64] | None = None
     isocentre_lps_mm: NDArray[np.float64] | None = None
+    probability: float | None = None
     start_similarity: float | None = None
     details: dict[str, Any] | None = None
 
@@ -98,10 +100,10 @@ class Ours(Method):
             reason=result.reason.value,
             covariance=result.covariance,
             isocentre_lps_mm=result.isocentre_lps_mm,
+            probability=result.probability,
             start_similarity=result.start_similarity,
             details={
                 "reason_text": result.reason_text,
-                "probability": result.probability,
                 "termination": result.termination.value,
                 "view_similarities": list(result.view_similarities),
             },

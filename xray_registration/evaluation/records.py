@@ -51,6 +51,7 @@ def outcome_fields(case: Case, targets: TargetSet, outcome: Outcome) -> Record:
         "accepted": outcome.accepted,
         "reason": outcome.reason,
         "similarity": finite(outcome.similarity),
+        "probability": finite(outcome.probability),
         "start_similarity": finite(outcome.start_similarity),
         "iterations": outcome.iterations,
         "renderings": outcome.renderings,

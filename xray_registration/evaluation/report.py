@@ -36,6 +36,7 @@ SCHEMA_VERSION = 1
 WORST_CASES = 6
 
 _ERROR_COLUMNS = (("p50", "median", "mm"), ("p75", "75 %", "mm"), ("p95", "95 %", "mm"))
+_RELIABILITY_COLUMNS = (("n", "cases", "d"), ("stated", "mean", "%"), ("right", "good", "%"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,6 +256,7 @@ def _gate_section(run: Run) -> str:
 {gate["false_accepts"]} accepted ({shown(gate["bad_among_accepted"], "%")} of all accepted).
 Area under the ROC of the similarity: {shown(gate["auc"], ".3f")}.
 Refused because: {escape(refusals)}.</p>
+{html_table("stated probability of being good", gate["reliability"], _RELIABILITY_COLUMNS)}
 <p>Covariance against true errors: mean NEES {shown(stated["mean_nees"], ".1f")}, median
 {shown(stated["median_nees"], ".1f")}, inside the stated 95 % ellipsoid
 {shown(stated["coverage_95"], "%")} ({stated["n"]} cases); of the good poses alone

@@ -12,7 +12,7 @@ from xray_registration.evaluation.aggregate import (
     error_summary,
     percentiles,
 )
-from xray_registration.evaluation.calibration import covariance_calibration
+from xray_registration.evaluation.calibration import covariance_calibration, reliability
 from xray_registration.evaluation.gate_figures import gate_figures, roc_curve
 from xray_registration.evaluation.methods import OURS
 from xray_registration.evaluation.protocol import Protocol
@@ -138,6 +138,10 @@ def _gate(records: Sequence[Record]) -> Table | None:
     # a case that was refused before there was a similarity ranks last
     scores = [-np.inf if r["similarity"] is None else r["similarity"] for r in decided]
     table["auc"] = roc_curve(scores, good).auc if len(set(good)) == 2 else None
+    stated = [r for r in decided if r.get("probability") is not None]
+    table["reliability"] = reliability(
+        [r["probability"] for r in stated], [is_good(r) for r in stated]
+    )
     return table
 
 
