@@ -11,7 +11,12 @@ import pytest
 import torch
 
 from xray_registration.imaging.radiograph import Radiograph
-from xray_registration.registration.foreign_objects import without_foreign_objects
+from xray_registration.registration.foreign_objects import (
+    CLOSE,
+    ROUGH,
+    Caution,
+    without_foreign_objects,
+)
 from xray_registration.registration.view import View
 from xray_registration.rendering import AttenuationVolume, JosephProjector
 
@@ -53,8 +58,25 @@ def test_a_rod_is_masked_also_from_a_pose_some_millimetres_off(
     assert found.radiograph.masked["foreign"] == pytest.approx(masked.mean())
 
 
-def test_bones_that_the_ct_shows_stay(column: Any, projector: JosephProjector) -> None:
-    found = without_foreign_objects(view_of(column), projector, torch.from_numpy(column.pose)[None])
+@pytest.mark.parametrize("caution", [ROUGH, CLOSE])
+def test_a_screw_is_masked_over_the_bones_as_well(
+    column: Any, projector: JosephProjector, caution: Caution
+) -> None:
+    y, x = np.mgrid[:256, :256].astype(float)
+    screw = 0.9 * ((np.abs(y - 110 - 0.3 * (x - 128)) < 5) & (x > 108) & (x < 168))
+    pose = torch.from_numpy(column.pose)[None]
+    found = without_foreign_objects(view_of(column, screw), projector, pose, caution)
+    over_bones = (screw > 0) & (x < 140)
+    assert (~found.radiograph.mask)[over_bones].mean() > 0.9
+    assert (~found.radiograph.mask)[screw == 0].mean() < 0.08
+
+
+@pytest.mark.parametrize("caution", [ROUGH, CLOSE])
+def test_bones_that_the_ct_shows_stay(
+    column: Any, projector: JosephProjector, caution: Caution
+) -> None:
+    pose = torch.from_numpy(column.pose)[None]
+    found = without_foreign_objects(view_of(column), projector, pose, caution)
     assert found.radiograph.mask.mean() > 0.98
 
 

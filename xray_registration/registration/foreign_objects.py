@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,14 +17,34 @@ from xray_registration.rendering import Projector
 
 _PIXEL_MM = 0.8  # at the isocentre
 _WIDTH_MM = 14.0  # broader things are left by the opening: heads of screws have 12 mm
-_DENSE = 5.0  # robust standard deviations of the picture's own fine structure
-_EXPLAINED = 0.5  # share of it that the CT must show within _SLACK_MM
-_SLACK_MM = 5.0
+_EXPLAINED = 0.5  # share of a dense thing that the CT must show nearby
+# A foreign thing goes on, from where it is certain, for as long as it has this share of the density
+# that it has within some reach there: over bone it is not certain, but no less dense.
+_SAME_SHARE, _REACH_MM, _LEAST_DENSE = 0.4, 15.0, 2.5
 _MARGIN_MM = 1.6
 _SMALLEST_PX = 24
 
 
-def without_foreign_objects(view: View, projector: Projector, rig_from_ct: Tensor) -> View:
+@dataclass(frozen=True)
+class Caution:
+    """How far the pose may be off, and what is dense then.
+
+    Attributes:
+        slack_mm: what the CT shows within so much explains what the picture shows.
+        dense: robust standard deviations of the picture's own fine structure.
+    """
+
+    slack_mm: float
+    dense: float
+
+
+#: With a pose from coarse levels, and with one that lacks only the last.
+ROUGH, CLOSE = Caution(5.0, 5.0), Caution(2.0, 4.0)
+
+
+def without_foreign_objects(
+    view: View, projector: Projector, rig_from_ct: Tensor, caution: Caution = ROUGH
+) -> View:
     """The view with dense thin things masked that a picture of the CT does not show.
 
     Found by a top-hat transform (what an opening with a disc takes away) of the picture and of the
@@ -39,10 +59,11 @@ def without_foreign_objects(view: View, projector: Projector, rig_from_ct: Tenso
     moving = projector.image(pose, camera, projector.sampling_axes(pose))[0].cpu().numpy()
     seen = _scaled_top_hat(np.array(small.attenuation), usable)
     known = _scaled_top_hat(moving, usable)
-    dense = (seen > _DENSE) & (_EXPLAINED * seen > _largest_near(known)) & usable
-    foreign = _grown(dense, max(1, round(_MARGIN_MM / _PIXEL_MM)))
-    if not foreign.any():
+    explained = _largest_near(known, caution.slack_mm)
+    certain = (seen > caution.dense) & (_EXPLAINED * seen > explained) & usable
+    if not certain.any():
         return view
+    foreign = _grown(_continued(certain, seen, usable), max(1, round(_MARGIN_MM / _PIXEL_MM)))
     return replace(view, radiograph=_masked(view.radiograph, foreign))
 
 
@@ -65,10 +86,26 @@ def _scaled_top_hat(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> ND
     return np.asarray(np.where(usable, (hat - middle) / max(scale, 1e-9), 0.0))
 
 
-def _largest_near(image: NDArray[np.float64]) -> NDArray[np.float64]:
+def _largest_near(image: NDArray[np.float64], slack_mm: float) -> NDArray[np.float64]:
     from scipy import ndimage
 
-    return np.asarray(ndimage.maximum_filter(image, 2 * round(_SLACK_MM / _PIXEL_MM) + 1))
+    return np.asarray(ndimage.maximum_filter(image, 2 * round(slack_mm / _PIXEL_MM) + 1))
+
+
+def _continued(
+    certain: NDArray[np.bool_], seen: NDArray[np.float64], usable: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """``certain`` with what hangs together with it and is dense enough."""
+    from scipy import ndimage
+
+    reach = _REACH_MM / _PIXEL_MM
+    share = ndimage.gaussian_filter(certain.astype(np.float64), reach)
+    density = ndimage.gaussian_filter(np.where(certain, seen, 0.0), reach)
+    typical = density / np.maximum(share, 1e-9)
+    likely = (seen > np.maximum(_LEAST_DENSE, _SAME_SHARE * typical)) & usable & (share > 1e-4)
+    return np.asarray(
+        ndimage.binary_propagation(certain, mask=likely | certain, structure=np.ones((3, 3)))
+    )
 
 
 def _grown(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:

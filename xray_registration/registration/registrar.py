@@ -18,7 +18,12 @@ from xray_registration.imaging.volume import CTVolume
 from xray_registration.registration.config import RegistrationConfig
 from xray_registration.registration.covariance import block_covariance, pose_covariance
 from xray_registration.registration.descent import Descent
-from xray_registration.registration.foreign_objects import without_foreign_objects
+from xray_registration.registration.foreign_objects import (
+    CLOSE,
+    ROUGH,
+    Caution,
+    without_foreign_objects,
+)
 from xray_registration.registration.input_checks import (
     checked_device,
     checked_starts,
@@ -50,6 +55,8 @@ _MOST_LEVELS_OFF = 3  # so often a pose may give way to one a vertebra off
 _SAME_SIMILARITY = 1e-3
 # of covariances, so that NEES is about 6: docs/design/covariance.md
 _INFLATION, _INFLATION_OF_SEVERAL_VIEWS, _INFLATION_OF_STRUCTURES = 2.3, 3.7, 4.0
+# Before these of the structures' levels metal is looked for: the better the pose, the more is sure.
+_MASKED_ANEW = {0: ROUGH, 2: CLOSE}
 _CONTENDERS = 3  # distinct optima of the coarsest level that are looked at more closely
 
 
@@ -169,12 +176,15 @@ class Registrar:
         """Once more from poses about the given starts and from what was found already; the better
         of the two results.
         """
-        given, poses = self._screened(views, starts)
+        clear = views
+        if self._of_structures:  # where metal is expected; it shows from a wrong pose as well
+            clear = self._without_foreign_objects(views, found.poses, ROUGH)
+        given, poses = self._screened(clear, starts)
         given, poses = torch.cat((found.given, given)), torch.cat((found.poses, poses))
-        coarse = self._coarse(views, poses, given)
+        coarse = self._coarse(clear, poses, given)
         before = found.iterations if first is None else first.iterations
         to_be_beaten = first if self._of_structures else None
-        if to_be_beaten is not None and not self._is_more_alike(views, coarse.poses, to_be_beaten):
+        if to_be_beaten is not None and not self._is_more_alike(clear, coarse.poses, to_be_beaten):
             return replace(to_be_beaten, iterations=before + coarse.iterations)
         second = self._fine(views, coarse)
         better = first is None or second.similarity > first.similarity
@@ -290,10 +300,10 @@ class Registrar:
             rig = self._rig(self._levels, views, pictures, poses)
             pictures, minimum, poses = rig.views, rig.minimum, rig.minimum.poses
             iterations += rig.iterations
-        if self._of_structures:
-            whole = self._levels[-1].projector
-            pictures = [without_foreign_objects(view, whole, poses) for view in pictures]
-        for prepared in self._of_structures:
+        placed = pictures
+        for n, prepared in enumerate(self._of_structures):
+            if n in _MASKED_ANEW:
+                pictures = self._without_foreign_objects(placed, poses, _MASKED_ANEW[n])
             objective = self.descent.objective(prepared, pictures, poses)
             minimum = self.descent.minimum(objective, poses, prepared.level)
             iterations += int(minimum.iterations.sum())
@@ -304,6 +314,12 @@ class Registrar:
         assert minimum is not None  # there is always a level
         result = self._judged(pictures, given[:1], minimum, iterations)
         return result if rig is None else with_rig(result, rig)
+
+    def _without_foreign_objects(
+        self, views: Sequence[View], poses: Tensor, caution: Caution
+    ) -> list[View]:
+        whole = self._levels[-1].projector
+        return [without_foreign_objects(view, whole, poses, caution) for view in views]
 
     def _refines_rig(self, views: Sequence[View]) -> bool:
         return self.config.rig_uncertainty is not None and len(views) > 1
