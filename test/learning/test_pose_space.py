@@ -68,3 +68,14 @@ def test_far_away_numbers_are_brought_back() -> None:
 def test_bad_values(values: dict) -> None:
     with pytest.raises(InputError, match=next(iter(values))):
         PoseSpace(**{"isocentre_lps_mm": (0.0, 0.0, 0.0), **values})
+
+
+def test_ranges_go_on_beyond_180_degrees() -> None:
+    space = PoseSpace(
+        (0.0, 0.0, 1.0), primary_centre_deg=156.0, primary_deg=70.0, roll_centre_deg=180.0
+    )
+    poses = space.sample(np.random.default_rng(3), 200)
+    torch.testing.assert_close(space.decode(space.encode(poses)), poses)
+    angles = [positioner_from_camera(pose, 700.0) for pose in poses.numpy()]
+    assert any(angle.primary_deg < -140 for angle in angles)
+    assert any(angle.primary_deg > 100 for angle in angles)

@@ -79,11 +79,11 @@ class PoseSpace:
         """camera_from_ct (4, 4) in the middle of all ranges."""
         return camera_from_positioner(
             PositionerPose(
-                self.primary_centre_deg,
+                _wrapped(self.primary_centre_deg),
                 self.secondary_centre_deg,
                 self.source_isocentre_mm,
                 self.isocentre_lps_mm,
-                self.roll_centre_deg,
+                _wrapped(self.roll_centre_deg),
             )
         )
 
@@ -96,11 +96,11 @@ class PoseSpace:
     def _pose(self, a: float, b: float, r: float, x: float, y: float, d: float) -> np.ndarray:
         pose = camera_from_positioner(
             PositionerPose(
-                self.primary_centre_deg + a * self.primary_deg,
+                _wrapped(self.primary_centre_deg + a * self.primary_deg),
                 self.secondary_centre_deg + b * self.secondary_deg,
                 self.source_isocentre_mm + d * self.depth_mm,
                 self.isocentre_lps_mm,
-                self.roll_centre_deg + r * self.roll_deg,
+                _wrapped(self.roll_centre_deg + r * self.roll_deg),
             )
         )
         pose[:2, 3] += self.shift_mm * np.array([x, y])
@@ -150,6 +150,11 @@ class PoseSpace:
         last = torch.zeros_like(top[..., :1, :])
         last[..., 3] = 1.0
         return torch.cat((top, last), -2)
+
+
+def _wrapped(degrees: float) -> float:
+    """The same angle within +-180: ranges may go on beyond it."""
+    return (degrees + 180.0) % 360.0 - 180.0
 
 
 def _turn_to_ray(place: Tensor) -> Tensor:

@@ -166,9 +166,13 @@ class Registrar:
         return result
 
     def _is_beyond_doubt(self, result: RegistrationResult) -> bool:
-        # bones alone are judged by a threshold of their own, which wrong poses are far below
-        sure = result.similarity >= self.config.spread.unless_similarity
-        return result.accepted and (bool(self._of_structures) or sure)
+        """Whether no other start could do better."""
+        alike = result.similarity >= self.config.spread.unless_similarity
+        if not self._of_structures:
+            return result.accepted and alike
+        # Bones alone are judged by a threshold of their own, which wrong poses are far below; and
+        # what the picture leaves uncertain it leaves uncertain from anywhere.
+        return result.accepted or (result.reason is Reason.UNCERTAIN and alike)
 
     def _second_attempt(
         self, views: list[View], starts: Tensor, found: _Coarse, first: RegistrationResult | None
