@@ -10,6 +10,7 @@ import pytest
 
 from xray_registration.imaging.labels import load_label_map
 from xray_registration.registration import Registrar, RegistrationConfig, View
+from xray_registration.registration.result import Reason
 from xray_registration.rendering.xray_model.config import XrayModelConfig
 from xray_registration.rendering.xray_model.instruments import spinal_fixation, table_slab
 
@@ -64,3 +65,9 @@ def test_structures_are_found_behind_metal_and_between_blades(
     )
     assert before > 5.0
     assert after < 0.7, result.reason_text
+    # one view leaves the depth open, from every start: it is not tried again from others
+    alone = registrar.register(views[:1], start)
+    assert alone.reason is Reason.UNCERTAIN, alone.reason_text
+    config = registrar.config
+    once = sum(level.max_iterations for level in (*config.levels, *config.structure_levels))
+    assert alone.iterations <= once
