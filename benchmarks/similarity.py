@@ -40,17 +40,13 @@ from benchmarks.similarity_landscape import (
 from benchmarks.similarity_protocols import figures_of
 from xray_registration.files import write_atomically
 from xray_registration.imaging.example import load_example
-from xray_registration.learning.checkpoint import save_checkpoint
-from xray_registration.learning.config import OptimiserConfig, TrainingConfig
+from xray_registration.learning.config import TrainingConfig
 from xray_registration.learning.patients import Patients
 from xray_registration.learning.pose_space import PoseSpace
-from xray_registration.learning.similarity_task import (
-    SimilarityConfig,
-    SimilarityTask,
-    similarity_facts,
-)
+from xray_registration.learning.similarity_task import SimilarityConfig, SimilarityTask
+from xray_registration.learning.similarity_training import CHECKPOINT, train_similarity
 from xray_registration.learning.stream import Subject
-from xray_registration.learning.trainer import Schedule, Trainer
+from xray_registration.learning.trainer import Schedule
 from xray_registration.rendering import JosephProjector
 
 AIM = ("vertebrae_T7", "vertebrae_T8", "vertebrae_T9", "vertebrae_T10")
@@ -88,7 +84,7 @@ def main() -> int:
         row = json.loads(path.read_text())
         if row.get("share_of_cases") == options.cases:
             continue
-        checkpoint = None if ROWS[name] is None else path.with_name("similarity.json")
+        checkpoint = None if ROWS[name] is None else path.with_name(CHECKPOINT)
         row["protocols"] = figures_of(checkpoint, options.jobs, options.cases)
         row["share_of_cases"] = options.cases
         _write(path, row)
@@ -135,17 +131,8 @@ def _trained(name: str, minutes: float, folder: Path) -> dict[str, Any]:
         similarity: Any = HandMade()
         row |= first_step(similarity, task, projector)
     else:
-        optimiser = OptimiserConfig(learning_rate=1e-3, average=0.99, bf16=False)
         schedule = Schedule(minutes, None, 100_000, 0, 60.0)
-        trained = Trainer(task, optimiser, schedule, path.parent, asdict(config)).run()
-        facts = {
-            **similarity_facts(config),
-            "ct_sha256": ct.sha256,
-            "validation": trained.figures,
-            "steps": trained.steps,
-            "minutes": trained.seconds / 60,
-        }
-        save_checkpoint(path.with_name("similarity.json"), trained.weights, facts)
+        trained = train_similarity(task, config, ct, schedule, path.parent, seed=0)
         model: Any = task.model
         model.load_state_dict(trained.weights)
         similarity = model.eval().residual

@@ -26,7 +26,7 @@ from xray_registration.evaluation.metrics import mtre_mm
 from xray_registration.evaluation.pictures import pictures_of
 from xray_registration.evaluation.protocol import load_protocol
 from xray_registration.evaluation.runner import RunOptions, make_job
-from xray_registration.evaluation.worker import cases_of
+from xray_registration.evaluation.worker import case_views, cases_of
 from xray_registration.registration import Registrar, RegistrationConfig, View
 from xray_registration.registration.config import Level
 
@@ -97,10 +97,7 @@ def _run(task: _Task) -> list[dict[str, tuple[float, float]]]:
     registrar = Registrar(ct, config, label_map=labels)
     ends = []
     for case in list(_chosen(cases.values(), task))[task.part :: task.parts]:
-        views = [
-            View(picture.to_radiograph(case.id), shot.given_camera, shot.camera_from_rig)
-            for picture, shot in zip(pictures_of(case, 1), case.shots, strict=True)
-        ]
+        views = case_views(case, pictures_of(case, 1))
         start = case.rig_from_ct_start
         kinds: dict[str, Callable[[], NDArray[np.float64]]] = {
             "alone": lambda v=views, s=start: _after_first(registrar, v, s),

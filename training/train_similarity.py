@@ -16,8 +16,7 @@ import numpy as np
 from xray_registration.errors import XrayRegistrationError
 from xray_registration.imaging.example import example_ct_path
 from xray_registration.imaging.volume import load_ct
-from xray_registration.learning.checkpoint import save_checkpoint
-from xray_registration.learning.config import OptimiserConfig, TrainingConfig
+from xray_registration.learning.config import TrainingConfig
 from xray_registration.learning.patients import Patients
 from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.reporting import Console
@@ -25,10 +24,10 @@ from xray_registration.learning.similarity_task import (
     LOSSES,
     SimilarityConfig,
     SimilarityTask,
-    similarity_facts,
 )
+from xray_registration.learning.similarity_training import CHECKPOINT, train_similarity
 from xray_registration.learning.stream import Subject
-from xray_registration.learning.trainer import Schedule, Trainer
+from xray_registration.learning.trainer import Schedule
 from xray_registration.similarity.manifold import GEOMETRIES
 
 
@@ -69,22 +68,10 @@ def train(arguments: argparse.Namespace) -> int:
     )
     task = SimilarityTask(subject, config, general.randomisation, arguments.batch_size, seed)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    identity = {"ct": ct.sha256, "seed": seed, **similarity_facts(config)}
     schedule = Schedule(arguments.minutes, arguments.steps, 200, 0, 60.0)
-    optimiser = OptimiserConfig(learning_rate=1e-3, average=0.99, bf16=False)
     with Console(arguments.out / "log", arguments.batch_size) as reporter:
-        trained = Trainer(
-            task, optimiser, schedule, arguments.out, identity, reporter=reporter
-        ).run()
-    facts = {
-        **similarity_facts(config),
-        "ct_sha256": ct.sha256,
-        "validation": trained.figures,
-        "steps": trained.steps,
-        "minutes": trained.seconds / 60,
-    }
-    save_checkpoint(arguments.out / "similarity.json", trained.weights, facts)
-    print(f"checkpoint: {arguments.out / 'similarity.json'}")
+        train_similarity(task, config, ct, schedule, arguments.out, seed, reporter)
+    print(f"checkpoint: {arguments.out / CHECKPOINT}")
     return 0
 
 

@@ -23,18 +23,21 @@ def test_a_shift_across_the_beam_is_undone(thorax: Thorax, rig_is_camera: bool) 
     with torch.no_grad():
         level = thorax.registrar.coarsest
         poses = shifted_to_match(view, level, given, reach_mm=40.0)
+        similarity = thorax.registrar.descent.similarity(level, [view], poses)
     found = torch.from_numpy(camera_from_rig) @ poses
     # to the pixel of the level, 5 mm; nothing else moves
     assert np.abs(found.numpy() - truth)[:, :2, 3].max() < 3.0
     assert found[:, :3, :3].numpy() == pytest.approx(shifted[:, :3, :3], abs=1e-12)
     assert found[:, 2, 3].numpy() == pytest.approx(shifted[:, 2, 3])
+    assert similarity.min() > 0.8
 
 
 def test_no_shift_is_longer_than_the_reach(thorax: Thorax) -> None:
     far = thorax.pose("ap")
     far[:3, 3] += (60.0, 0.0, 0.0)
     with torch.no_grad():
-        poses = shifted_to_match(
-            thorax.view(), thorax.registrar.coarsest, torch.from_numpy(far)[None], reach_mm=20.0
-        )
+        level = thorax.registrar.coarsest
+        poses = shifted_to_match(thorax.view(), level, torch.from_numpy(far)[None], reach_mm=20.0)
+        similarity = thorax.registrar.descent.similarity(level, [thorax.view()], poses)
     assert np.abs((poses[0].numpy() - far)[:2, 3]).max() < 23.0
+    assert similarity[0] < 0.8

@@ -11,6 +11,7 @@ import json
 import os
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -22,7 +23,7 @@ from xray_registration.evaluation.cases import Case, make_cases
 from xray_registration.evaluation.datasets import load_patient
 from xray_registration.evaluation.fingerprint import METHOD_CODE, code_fingerprint
 from xray_registration.evaluation.methods import REGISTRARS, Method, make_method
-from xray_registration.evaluation.pictures import picture_key, pictures_of
+from xray_registration.evaluation.pictures import Picture, picture_key, pictures_of
 from xray_registration.evaluation.protocol import Protocol, protocol_from_dict
 from xray_registration.evaluation.records import Record, base_record, outcome_fields
 from xray_registration.evaluation.targets import (
@@ -108,6 +109,18 @@ def take_pictures(job: Job, case_ids: tuple[str, ...]) -> int:
     return len(case_ids)
 
 
+def case_views(case: Case, pictures: Sequence[Picture]) -> list[View]:
+    """What a method is given of the case: its pictures, and the cameras that it is told.
+
+    Raises:
+        InputError: a picture that cannot be used.
+    """
+    return [
+        View(picture.to_radiograph(case.id), shot.given_camera, shot.camera_from_rig)
+        for picture, shot in zip(pictures, case.shots, strict=True)
+    ]
+
+
 def register_case(job: Job, case_id: str, methods: tuple[str, ...]) -> list[Record]:
     """Register one case with each method; one record each. A failure is a record, too."""
     import torch
@@ -121,10 +134,7 @@ def register_case(job: Job, case_id: str, methods: tuple[str, ...]) -> list[Reco
     refusal = ""
     views: list[View] = []
     try:
-        views = [
-            View(picture.to_radiograph(case.id), shot.given_camera, shot.camera_from_rig)
-            for picture, shot in zip(pictures, case.shots, strict=True)
-        ]
+        views = case_views(case, pictures)
     except InputError as error:
         refusal = str(error)
     input_cpu_s = time.process_time() - began

@@ -225,16 +225,12 @@ class Registrar:
         return replace(result, accepted=False, reason=Reason.AMBIGUOUS, reason_text=found.ambiguity)
 
     def _last_whole(self, views: list[View], poses: Tensor) -> Minimum:
-        prepared = self._levels[-1]
-        return self.descent.minimum(
-            self.descent.objective(prepared, views, poses), poses, prepared.level
-        )
+        return self.descent.through(self._levels[-1], views, poses)
 
     def _is_more_alike(self, views: list[View], poses: Tensor, other: RegistrationResult) -> bool:
         """Whether the whole CT at ``poses`` (1, 4, 4) is more like the pictures than at another."""
         both = torch.cat((poses, torch.from_numpy(other.rig_from_ct)[None]))
-        objective = self.descent.objective(self._levels[-1], views, both)
-        similarity = objective.correlations(both, torch.arange(2)).mean(1)
+        similarity = self.descent.similarity(self._levels[-1], views, both)
         return bool(similarity[0] > similarity[1] + _SAME_SIMILARITY)
 
     def _coarse(
@@ -260,9 +256,7 @@ class Registrar:
         may_give_up = may_give_up and not self._refines_rig(views)
         poses, iterations, minimum = starts, 0, None
         for prepared in self._learned:
-            learned = self.descent.minimum(
-                self.descent.objective(prepared, views, poses), poses, prepared.level
-            )
+            learned = self.descent.through(prepared, views, poses)
             poses, iterations = learned.poses, iterations + int(learned.iterations.sum())
         for n, prepared in enumerate(self._gone_through):
             objective = self.descent.objective(prepared, views, poses)
@@ -275,12 +269,10 @@ class Registrar:
                 given, poses = given[best], poses[best]
                 if go_on == 1:
                     minimum = minimum.only(int(best))
-            may_end = may_give_up and n == 1 and len(self._gone_through) > 2
-            if (
-                may_end
-                and self.descent.similarity(prepared, views, poses) < spread.unless_similarity
-            ):
-                return _Coarse(poses, given, None, iterations, is_given_up=True)
+            if may_give_up and n == 1 and len(self._gone_through) > 2:
+                alike = self.descent.similarity(prepared, views, poses) >= spread.unless_similarity
+                if not alike:
+                    return _Coarse(poses, given, None, iterations, is_given_up=True)
         return _Coarse(poses, given, minimum, iterations)
 
     def _best_of(self, objective: Objective, poses: Tensor, given: Tensor, count: int) -> Tensor:
