@@ -44,6 +44,7 @@ def test_equal_vertebrae_are_refused_and_both_are_named(vertebral_column: MakeCo
     result = registered(vertebral_column(None))
     assert result.reason is Reason.AMBIGUOUS, result.reason_text
     assert not result.accepted
+    assert 0.0 < result.probability <= 0.5
     assert "vertebrae_T7" in result.reason_text
     assert any(name in result.reason_text for name in ("vertebrae_T6", "vertebrae_T8"))
 

@@ -222,7 +222,13 @@ class Registrar:
         result = replace(result, iterations=iterations)
         if not found.ambiguity:
             return result
-        return replace(result, accepted=False, reason=Reason.AMBIGUOUS, reason_text=found.ambiguity)
+        return replace(
+            result,
+            accepted=False,
+            reason=Reason.AMBIGUOUS,
+            reason_text=found.ambiguity,
+            probability=0.5 * result.probability,  # one of two
+        )
 
     def _last_whole(self, views: list[View], poses: Tensor) -> Minimum:
         return self.descent.through(self._levels[-1], views, poses)
