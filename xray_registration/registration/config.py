@@ -173,7 +173,7 @@ class SpreadConfig:
     count: int = 16
     apart_mm: float = 15.0
     translation_mm: float = 20.0
-    rotation_deg: float = 10.0
+    rotation_deg: float = 15.0
     seed: int = 0
 
     def __post_init__(self) -> None:
