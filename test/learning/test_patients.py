@@ -40,3 +40,24 @@ def test_bad_values() -> None:
         VariantConfig(count=0)
     with pytest.raises(InputError, match="wavelength_mm"):
         VariantConfig(wavelength_mm=-3.0)
+    with pytest.raises(InputError, match="continued_mm"):
+        VariantConfig(continued_mm=-1.0)
+
+
+def test_a_bone_that_was_cut_out_goes_on_in_every_second_patient() -> None:
+    hu = np.full((40, 30, 30), -1000, np.int16)
+    k, j, i = np.indices(hu.shape)
+    # a shaft that the CT cuts at its first slice and that ends by itself, in a tip, before the last
+    radius = np.where(k < 28, 8.0, np.sqrt(np.maximum(64.0 - (k - 28.0) ** 2, 0.0)))
+    hu[(i - 15) ** 2 + (j - 15) ** 2 < radius**2] = 900
+    ct = CTVolume(hu, np.diag([1.0, 1.0, 1.0, 1.0]), "shaft.nrrd", "0" * 64)
+    config = VariantConfig(count=2, motion_mm=0.0, continued_mm=20.0)
+    plain, longer = Patients(
+        ct, np.array([15.0, 15.0, 20.0]), config, 1.0, seed=2, isolate_patient=False
+    ).volumes
+    (depth, *across), (more, *as_broad) = plain.mu_per_mm.shape, longer.mu_per_mm.shape
+    assert (more, as_broad) == (depth + 20, across)
+    np.testing.assert_allclose(
+        longer.lps_from_index[:3, 3] - plain.lps_from_index[:3, 3], [0, 0, -20]
+    )
+    assert torch.equal(longer.mu_per_mm[0], longer.mu_per_mm[20])

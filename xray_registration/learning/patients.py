@@ -23,6 +23,8 @@ from xray_registration.rendering import AttenuationVolume
 _BONE_HU = 350.0  # cortical bone; contrast-enhanced blood rarely reaches it
 _ENHANCED_HU = (110.0, 450.0)
 _BONE_REACH_MM = 7.0
+# a face that shows so much of what a slice some voxels farther in shows is one where the CT was cut
+_BODY_HU, _CUT_SHARE, _INNER_VOXELS = -500.0, 0.7, 5
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class VariantConfig:
         wavelength_mm: distance of the control points of the motion.
         free_mm: see there.
         energy_kev: lowest and highest energy of the attenuation curve.
+        continued_mm: so far every second patient goes on beyond the faces where the CT ends within
+            him, as its last slice is: a bone that was cut out of its CT has no end there in the
+            pictures.
     """
 
     count: int = 12
@@ -42,6 +47,7 @@ class VariantConfig:
     wavelength_mm: float = 70.0
     free_mm: float = 70.0
     energy_kev: tuple[float, float] = (50.0, 75.0)
+    continued_mm: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "energy_kev", tuple(self.energy_kev))
@@ -49,7 +55,9 @@ class VariantConfig:
             raise InputError(f"count is {self.count}; expected one patient or more.")
         for field in fields(self):
             value = np.asarray(getattr(self, field.name), dtype=np.float64)
-            if not ((np.isfinite(value).all() and (value > 0).all()) or field.name == "motion_mm"):
+            may_be_none = field.name in ("motion_mm", "continued_mm")
+            is_ok = (value >= 0).all() if may_be_none else (value > 0).all()
+            if not (np.isfinite(value).all() and is_ok):
                 raise InputError(f"{field.name} is {value}; expected positive numbers.")
 
 
@@ -82,12 +90,12 @@ class Patients:
         self._grid = density.lps_from_index
         self._isocentre = np.asarray(isocentre_lps_mm, dtype=np.float64)
         self.volumes = [
-            self._variant(np.random.default_rng([seed, n]), config, n > 0)
+            self._variant(np.random.default_rng([seed, n]), config, n > 0, n % 2 == 1)
             for n in range(config.count)
         ]
 
     def _variant(
-        self, random: np.random.Generator, config: VariantConfig, changed: bool
+        self, random: np.random.Generator, config: VariantConfig, changed: bool, goes_on: bool
     ) -> AttenuationVolume:
         hu, energy = self._hu, float(np.mean(config.energy_kev))
         if changed:
@@ -95,7 +103,20 @@ class Patients:
             hu = _contrast(hu, self._spacing_kji, random)
             hu = self._moved(hu, random, config)
         mu = torch.from_numpy(mu_from_hu(hu.numpy(), energy))
-        return AttenuationVolume(mu.contiguous(), self._grid)
+        if not goes_on:
+            return AttenuationVolume(mu.contiguous(), self._grid)
+        return self._continued(mu, config.continued_mm)
+
+    def _continued(self, mu: Tensor, length_mm: float) -> AttenuationVolume:
+        """With the outermost slices repeated where the body was cut."""
+        (k0, k1), (j0, j1), (i0, i1) = (
+            [round(length_mm / spacing) if is_cut else 0 for is_cut in ends]
+            for spacing, ends in zip(self._spacing_kji, _cut_ends(self._hu), strict=True)
+        )
+        larger = F.pad(mu[None, None], (i0, i1, j0, j1, k0, k1), mode="replicate")[0, 0]
+        grid = self._grid.copy()
+        grid[:3, 3] -= grid[:3, :3] @ [i0, j0, k0]
+        return AttenuationVolume(larger.contiguous(), grid)
 
     @property
     def _spacing_kji(self) -> NDArray[np.float64]:
@@ -125,6 +146,18 @@ class Patients:
         grid = (base + units).flip(0).movedim(0, -1)[None]
         density = (hu + 1000.0)[None, None]
         return F.grid_sample(density, grid, align_corners=True)[0, 0] - 1000.0
+
+
+def _cut_ends(hu: Tensor) -> list[list[bool]]:
+    """For each axis k, j, i whether the body was cut at the first and at the last slice."""
+    body, ends = hu > _BODY_HU, []
+    for axis in range(3):
+        areas = body.sum([other for other in range(3) if other != axis]).tolist()
+        inner = min(_INNER_VOXELS, len(areas) - 1)
+        # a body that ends by itself is narrower at its end
+        pairs = (areas[0], areas[inner]), (areas[-1], areas[-1 - inner])
+        ends.append([outermost > _CUT_SHARE * within > 0 for outermost, within in pairs])
+    return ends
 
 
 def _contrast(hu: Tensor, spacing_kji: NDArray[np.float64], random: np.random.Generator) -> Tensor:

@@ -1,9 +1,9 @@
 """Domain randomisation: line integrals to pictures as a C-arm might have made them.
 
-In the order of the physics: metal, scatter, noise and blur, blades or intensifier, then what a
-display does. Every step is drawn for every image by itself; the draws come from one generator, so a
-seed fixes the batch. Steps of the appearance follow Chen & Kong (``docs/learning.md`` names what is
-added to them).
+In the order of the physics: surroundings, metal, scatter, noise and blur, blades or intensifier,
+then what a display does. Every step is drawn for every image by itself; the draws come from one
+generator, so a seed fixes the batch. Steps of the appearance follow Chen & Kong
+(``docs/learning.md`` names what is added to them).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from xray_registration.errors import InputError
 from xray_registration.learning.occlusion import field_of_view, metal_path_mm
+from xray_registration.learning.surroundings import with_surroundings
 
 _LEAK = 0.003  # of the beam through the blades
 _DARK = 1e-4  # what a receiver takes for no signal
@@ -26,6 +27,8 @@ class RandomisationConfig:
     """Probabilities of the steps, and the largest sizes where they are not fixed by the source.
 
     Attributes:
+        surroundings: other bones and soft tissue, which a CT of one bone does not show; see
+            `surroundings`.
         metal: rods, screws, wires (attenuation per mm drawn between 0.1 and 0.5).
         scatter: of ``largest_scatter`` to primary at most.
         noise: relative standard deviation behind the mean path, at most ``largest_noise``.
@@ -38,6 +41,7 @@ class RandomisationConfig:
         invert: the polarity is wrong.
     """
 
+    surroundings: float = 0.0
     metal: float = 0.5
     scatter: float = 0.6
     noise: float = 0.7
@@ -117,11 +121,14 @@ def randomised(
         line_integrals: (B, H, W) of mu ds.
         config: what is done.
         seed: of this batch.
-        metal_scale_px: pixels per mm at the patient, for the size of metal things.
+        metal_scale_px: pixels per mm at the patient, for the size of metal things and limbs.
     """
     count, height, width = line_integrals.shape
     draws = Draws(count, seed)
     x = line_integrals
+    if config.surroundings:
+        beside = with_surroundings(x, draws, metal_scale_px)
+        x = torch.where(draws.some(config.surroundings), beside, x)
     if config.metal:
         path = metal_path_mm(draws, (height, width), metal_scale_px)
         x = x + torch.where(draws.some(config.metal), draws.uniform(0.1, 0.5), 0.0) * path
