@@ -230,3 +230,11 @@ def test_settings_are_checked_with_their_place(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"t\.yaml: randomisation: metal"):
         TrainingConfig.from_yaml(path)
     assert TrainingConfig.from_dict(TrainingConfig().to_dict()) == TrainingConfig()
+
+
+def test_the_settings_in_the_repository_are_what_they_say() -> None:
+    folder = Path(__file__).resolve().parents[2] / "training"
+    assert TrainingConfig.from_yaml(folder / "regressor.yaml") == TrainingConfig()
+    one_bone = TrainingConfig.from_yaml(folder / "one_bone.yaml")
+    assert one_bone.randomisation.surroundings > 0
+    assert one_bone.variants.continued_mm > 0
