@@ -29,7 +29,7 @@ SEEN = """(() => {
   const seen = (id) => document.querySelector(id);
   const has = (id, name) => seen(id)?.classList.contains(name);
   const mark = (id) => has(id, 'marked') ? seen(id + ' .mark').textContent : '';
-  return [document.documentElement.dataset.kind, seen('#word')?.textContent, mark('#space'),
+  return [document.documentElement?.dataset.kind, seen('#word')?.textContent, mark('#space'),
     mark('#overlay'), has('#overlay', 'grey')].join('|');
 })()"""
 
