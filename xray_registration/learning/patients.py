@@ -90,12 +90,17 @@ class Patients:
         self._grid = density.lps_from_index
         self._isocentre = np.asarray(isocentre_lps_mm, dtype=np.float64)
         self.volumes = [
-            self._variant(np.random.default_rng([seed, n]), config, n > 0, n % 2 == 1)
+            self._variant(np.random.default_rng([seed, n]), config, n > 0)
             for n in range(config.count)
         ]
+        if config.continued_mm > 0:
+            ends = _cut_ends(self._hu)
+            self.volumes[1::2] = [
+                _continued(volume, ends, config.continued_mm) for volume in self.volumes[1::2]
+            ]
 
     def _variant(
-        self, random: np.random.Generator, config: VariantConfig, changed: bool, goes_on: bool
+        self, random: np.random.Generator, config: VariantConfig, changed: bool
     ) -> AttenuationVolume:
         hu, energy = self._hu, float(np.mean(config.energy_kev))
         if changed:
@@ -103,20 +108,7 @@ class Patients:
             hu = _contrast(hu, self._spacing_kji, random)
             hu = self._moved(hu, random, config)
         mu = torch.from_numpy(mu_from_hu(hu.numpy(), energy))
-        if not goes_on:
-            return AttenuationVolume(mu.contiguous(), self._grid)
-        return self._continued(mu, config.continued_mm)
-
-    def _continued(self, mu: Tensor, length_mm: float) -> AttenuationVolume:
-        """With the outermost slices repeated where the body was cut."""
-        (k0, k1), (j0, j1), (i0, i1) = (
-            [round(length_mm / spacing) if is_cut else 0 for is_cut in ends]
-            for spacing, ends in zip(self._spacing_kji, _cut_ends(self._hu), strict=True)
-        )
-        larger = F.pad(mu[None, None], (i0, i1, j0, j1, k0, k1), mode="replicate")[0, 0]
-        grid = self._grid.copy()
-        grid[:3, 3] -= grid[:3, :3] @ [i0, j0, k0]
-        return AttenuationVolume(larger.contiguous(), grid)
+        return AttenuationVolume(mu.contiguous(), self._grid)
 
     @property
     def _spacing_kji(self) -> NDArray[np.float64]:
@@ -158,6 +150,20 @@ def _cut_ends(hu: Tensor) -> list[list[bool]]:
         pairs = (areas[0], areas[inner]), (areas[-1], areas[-1 - inner])
         ends.append([outermost > _CUT_SHARE * within > 0 for outermost, within in pairs])
     return ends
+
+
+def _continued(
+    volume: AttenuationVolume, ends: list[list[bool]], length_mm: float
+) -> AttenuationVolume:
+    """With the outermost slices repeated where the body was cut; ``ends`` of `_cut_ends`."""
+    (k0, k1), (j0, j1), (i0, i1) = (
+        [round(length_mm / spacing) if is_cut else 0 for is_cut in both]
+        for spacing, both in zip(volume.spacing_mm[::-1], ends, strict=True)
+    )
+    mu = F.pad(volume.mu_per_mm[None, None], (i0, i1, j0, j1, k0, k1), mode="replicate")[0, 0]
+    grid = volume.lps_from_index.copy()
+    grid[:3, 3] -= grid[:3, :3] @ [i0, j0, k0]
+    return AttenuationVolume(mu.contiguous(), grid)
 
 
 def _contrast(hu: Tensor, spacing_kji: NDArray[np.float64], random: np.random.Generator) -> Tensor:
