@@ -120,9 +120,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _init_path(given: str) -> Path:
     if given != PRETRAINED:
         return Path(given)
-    from xray_registration.learning.shipped import shipped_regressors
+    from xray_registration.learning.shipped import REGRESSOR, shipped_weights
 
-    paths = shipped_regressors()
+    paths = shipped_weights(REGRESSOR)
     if not paths:
         raise InputError("--init pretrained: this installation carries no weights.")
     return paths[0]

@@ -8,16 +8,19 @@ from pathlib import Path
 
 from xray_registration.imaging.volume import CTVolume
 
+REGRESSOR = "pose_regressor"
 
-def shipped_regressors() -> list[Path]:
-    """Their JSON files, by name."""
+
+def shipped_weights(kind: str) -> list[Path]:
+    """Their JSON files, by name; ``kind``: as written in them."""
     folder = Path(str(resources.files("xray_registration.learning"))) / "weights"
-    return sorted(folder.glob("*.json"))
+    files = sorted(folder.glob("*.json"))
+    return [path for path in files if json.loads(path.read_text()).get("kind") == kind]
 
 
-def shipped_regressor_for(ct: CTVolume) -> Path | None:
-    """The one that was trained for this CT."""
-    for path in shipped_regressors():
+def shipped_weights_for(ct: CTVolume, kind: str) -> Path | None:
+    """Those that were trained for this CT."""
+    for path in shipped_weights(kind):
         if ct.sha256 and json.loads(path.read_text()).get("ct_sha256") == ct.sha256:
             return path
     return None

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from xray_registration.learning.canonical import CanonicalCamera, network_input
 from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.randomisation import RandomisationConfig, randomised
 from xray_registration.rendering import AttenuationVolume, JosephProjector
+
+T = TypeVar("T")
 
 _TRAINING, _HELD_OUT = 0, 1
 _GROUP = 8  # images of one patient variant
@@ -97,39 +100,46 @@ class RegressorStream:
             return Batch(network_input(images, usable), numbers)
 
     def ahead(self, first: int, step: int = 1, depth: int = 3) -> Generator[Batch, None, None]:
-        """Batches first, first + step, ... made by one other thread while the caller computes.
+        """See `made_ahead`."""
+        return made_ahead(self.batch, first, step, depth)
 
-        Close the iterator (or drop it) to end the thread.
-        """
-        made: queue.Queue[Batch | BaseException] = queue.Queue(depth)
-        stop = threading.Event()
 
-        def work() -> None:
-            torch.set_num_threads(1)  # counts for this thread: the other core is the trainer's
-            number = first
+def made_ahead(
+    make: Callable[[int], T], first: int, step: int = 1, depth: int = 3
+) -> Generator[T, None, None]:
+    """Batches first, first + step, ... made by one other thread while the caller computes.
+
+    Close the iterator (or drop it) to end the thread.
+    """
+    made: queue.Queue[T | BaseException] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def work() -> None:
+        torch.set_num_threads(1)  # counts for this thread: the other core is the trainer's
+        number = first
+        while not stop.is_set():
+            try:
+                item: T | BaseException = make(number)
+            except BaseException as error:
+                item = error
             while not stop.is_set():
                 try:
-                    item: Batch | BaseException = self.batch(number)
-                except BaseException as error:
-                    item = error
-                while not stop.is_set():
-                    try:
-                        made.put(item, timeout=0.2)
-                        break
-                    except queue.Full:
-                        continue
-                if isinstance(item, BaseException):
-                    return
-                number += step
+                    made.put(item, timeout=0.2)
+                    break
+                except queue.Full:
+                    continue
+            if isinstance(item, BaseException):
+                return
+            number += step
 
-        thread = threading.Thread(target=work, name="training pictures", daemon=True)
-        thread.start()
-        try:
-            while True:
-                item = made.get()
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            stop.set()
-            thread.join()
+    thread = threading.Thread(target=work, name="training pictures", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = made.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()

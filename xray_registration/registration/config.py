@@ -239,6 +239,9 @@ class RegistrationConfig:
             CT is one rigid body.
         structure_levels: with ``structures`` these follow upon those of ``levels`` that are coarser
             than the first of them.
+        mask_network: NAME.json of ``training/train_mask.py``, or "shipped" for the one that comes
+            with the package: masks metal and blades before anything else, in place of looking for
+            metal by its form. Empty: none.
         optimiser: of every level.
         gate: accept or reject.
         trust: how likely a pose is right.
@@ -253,6 +256,7 @@ class RegistrationConfig:
     levels: tuple[Level, ...] = _DEFAULT_LEVELS
     structures: tuple[str, ...] = ()
     structure_levels: tuple[Level, ...] = _DEFAULT_STRUCTURE_LEVELS
+    mask_network: str = ""
     optimiser: LevenbergMarquardtConfig = _DEFAULT_OPTIMISER
     gate: GateConfig = _DEFAULT_GATE
     trust: TrustConfig = _DEFAULT_TRUST

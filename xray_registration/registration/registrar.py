@@ -29,6 +29,7 @@ from xray_registration.registration.input_checks import (
     checked_starts,
     is_in_view,
 )
+from xray_registration.registration.learned_mask import LearnedMask, loaded_mask
 from xray_registration.registration.levenberg_marquardt import Minimum, Termination
 from xray_registration.registration.objective import Objective
 from xray_registration.registration.prepared_patient import PreparedLevel, prepared_patient
@@ -112,6 +113,9 @@ class Registrar:
         self._corners_lps_mm = patient.corners_lps_mm
         self._levels, self._of_structures = patient.levels, patient.of_structures
         self._learned = patient.learned
+        self._mask: LearnedMask | None = None
+        if self.config.mask_network:
+            self._mask = loaded_mask(self.config.mask_network, self.isocentre_lps_mm, self.device)
         self._gone_through = self._levels  # those that a registration goes through
         self.descent = Descent(self.config.optimiser, self.config.beam, self.isocentre_lps_mm)
         self._vertebra_check: VertebraCheck | None = None
@@ -148,6 +152,8 @@ class Registrar:
         """
         began = time.perf_counter()
         starts = checked_starts(views, rig_from_ct_start, self._corners_lps_mm)
+        if self._mask is not None:
+            views = [self._mask.applied(view, starts) for view in views]
         with torch.no_grad():
             coarse = self._coarse(list(views), starts, starts, may_give_up=True)
             first = None if coarse.is_given_up else self._fine(list(views), coarse)
@@ -320,6 +326,8 @@ class Registrar:
     def _without_foreign_objects(
         self, views: Sequence[View], poses: Tensor, caution: Caution
     ) -> list[View]:
+        if self._mask is not None:
+            return list(views)
         whole = self._levels[-1].projector
         return [without_foreign_objects(view, whole, poses, caution) for view in views]
 
