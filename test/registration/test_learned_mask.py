@@ -49,9 +49,14 @@ def test_a_registration_with_it(column: Any) -> None:
     view, _ = _with_rod(column)
     start = column.pose.copy()
     start[:3, 3] += [2.0, -1.0, 5.0]
-    registrar = Registrar(column.ct, RegistrationConfig(mask_network=SHIPPED))
-    result = registrar.register([view], start)
+    config = RegistrationConfig(structures=("vertebrae_*",), mask_network=SHIPPED)
+    result = Registrar(column.ct, config, column.labels).register([view], start)
     assert np.abs(result.rig_from_ct - column.pose)[:2, 3].max() < 0.3
+
+
+def test_it_is_for_structures() -> None:
+    with pytest.raises(InputError, match="mask_network is 'shipped', but no structures are named"):
+        RegistrationConfig(mask_network=SHIPPED)
 
 
 def test_a_picture_too_small_or_without_usable_pixels_stays_as_it_is(column: Any) -> None:
@@ -66,5 +71,8 @@ def test_a_picture_too_small_or_without_usable_pixels_stays_as_it_is(column: Any
 
 
 def test_a_checkpoint_that_is_not_there(column: Any, tmp_path: Path) -> None:
+    config = RegistrationConfig(
+        structures=("vertebrae_*",), mask_network=str(tmp_path / "none.json")
+    )
     with pytest.raises(InputError, match=r"none\.json: cannot be read"):
-        Registrar(column.ct, RegistrationConfig(mask_network=str(tmp_path / "none.json")))
+        Registrar(column.ct, config, column.labels)

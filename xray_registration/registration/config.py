@@ -240,7 +240,7 @@ class RegistrationConfig:
         structure_levels: with ``structures`` these follow upon those of ``levels`` that are coarser
             than the first of them.
         mask_network: NAME.json of ``training/train_mask.py``, or "shipped" for the one that comes
-            with the package: masks metal and blades before anything else, in place of looking for
+            with the package: with ``structures`` it masks metal and blades, in place of looking for
             metal by its form. Empty: none.
         optimiser: of every level.
         gate: accept or reject.
@@ -284,6 +284,11 @@ class RegistrationConfig:
             )
         if any(level.is_learned for level in self.structure_levels):
             raise InputError("structure_levels: a learned level; expected gradient levels only.")
+        if self.mask_network and not self.structures:
+            raise InputError(
+                f"mask_network is {self.mask_network!r}, but no structures are named; expected "
+                "both: pictures of a whole rigid CT are compared with their metal."
+            )
 
     def with_levels(self, *levels: Level) -> RegistrationConfig:
         """The same with other levels."""

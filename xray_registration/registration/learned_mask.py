@@ -1,4 +1,4 @@
-"""Metal and blades that a network finds in the picture alone, without any pose."""
+"""Metal and blades that a network finds in the picture alone."""
 
 from __future__ import annotations
 

@@ -152,8 +152,6 @@ class Registrar:
         """
         began = time.perf_counter()
         starts = checked_starts(views, rig_from_ct_start, self._corners_lps_mm)
-        if self._mask is not None:
-            views = [self._mask.applied(view, starts) for view in views]
         with torch.no_grad():
             coarse = self._coarse(list(views), starts, starts, may_give_up=True)
             first = None if coarse.is_given_up else self._fine(list(views), coarse)
@@ -326,8 +324,8 @@ class Registrar:
     def _without_foreign_objects(
         self, views: Sequence[View], poses: Tensor, caution: Caution
     ) -> list[View]:
-        if self._mask is not None:
-            return list(views)
+        if self._mask is not None:  # it needs no pose, but hides what coarse pictures show best
+            return [self._mask.applied(view, poses) for view in views]
         whole = self._levels[-1].projector
         return [without_foreign_objects(view, whole, poses, caution) for view in views]
 
