@@ -18,7 +18,6 @@ import json
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -41,8 +40,6 @@ from benchmarks.similarity_protocols import figures_of
 from xray_registration.files import write_atomically
 from xray_registration.imaging.example import load_example
 from xray_registration.learning.config import TrainingConfig
-from xray_registration.learning.patients import Patients
-from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.similarity_task import SimilarityConfig, SimilarityTask
 from xray_registration.learning.similarity_training import CHECKPOINT, train_similarity
 from xray_registration.learning.stream import Subject
@@ -117,11 +114,10 @@ def _trained(name: str, minutes: float, folder: Path) -> dict[str, Any]:
     config = ROWS[name]
     ct, labels = load_example()
     centroids = labels.centroids_lps_mm()
-    x, y, z = (float(v) for v in np.mean([centroids[name] for name in AIM], axis=0))
+    isocentre = np.mean([centroids[name] for name in AIM], axis=0)
     general = TrainingConfig()
-    patients = Patients(ct, np.array([x, y, z]), general.variants, 5.0, 0)
-    subject = Subject(patients.volumes, PoseSpace((x, y, z), **asdict(general.pose)))
-    projector = JosephProjector(subject.volumes[0], (x, y, z))
+    subject = Subject.of(ct, isocentre, general.variants, 5.0, 0, general.pose)
+    projector = JosephProjector(subject.volumes[0], isocentre)
     task = SimilarityTask(subject, config or SimilarityConfig(), general.randomisation, _BATCH, 0)
     path = _row_file(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)

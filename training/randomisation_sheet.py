@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,6 @@ from xray_registration.imaging.example import example_ct_path
 from xray_registration.imaging.volume import load_ct
 from xray_registration.learning.canonical import network_input
 from xray_registration.learning.config import TrainingConfig
-from xray_registration.learning.patients import Patients
-from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.stream import RegressorStream, Subject
 from xray_registration.optional import require
 
@@ -65,9 +62,9 @@ def main() -> int:
             config = TrainingConfig.from_yaml(arguments.config)
         ct = load_ct(example_ct_path() if arguments.ct == "example" else arguments.ct)
         isocentre = np.array(arguments.isocentre or ct.bone_box_lps().mean(0))
-        patients = Patients(ct, isocentre, config.variants, config.spacing_mm, arguments.seed)
-        x, y, z = isocentre.tolist()
-        subject = Subject(patients.volumes, PoseSpace((x, y, z), **asdict(config.pose)))
+        subject = Subject.of(
+            ct, isocentre, config.variants, config.spacing_mm, arguments.seed, config.pose
+        )
         stream = RegressorStream(
             [subject], config.canonical, config.randomisation, 16, arguments.seed
         )

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
 from pathlib import Path
-
-import numpy as np
 
 from xray_registration.errors import XrayRegistrationError
 from xray_registration.imaging.example import example_ct_path
@@ -20,8 +17,7 @@ from xray_registration.learning.checkpoint import AGNOSTIC, save_checkpoint
 from xray_registration.learning.config import OptimiserConfig, PoseRangeConfig
 from xray_registration.learning.mask_network import MaskNetworkConfig
 from xray_registration.learning.mask_task import MaskTask, mask_facts
-from xray_registration.learning.patients import Patients, VariantConfig
-from xray_registration.learning.pose_space import PoseSpace
+from xray_registration.learning.patients import VariantConfig
 from xray_registration.learning.reporting import Console
 from xray_registration.learning.stream import Subject
 from xray_registration.learning.trainer import Schedule, Trainer
@@ -47,11 +43,9 @@ def main() -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     ct = load_ct(example_ct_path() if arguments.ct == "example" else Path(arguments.ct))
-    x, y, z = (float(v) for v in arguments.isocentre or ct.bone_box_lps().mean(0))
-    seed, config, poses = arguments.seed, MaskNetworkConfig(), PoseRangeConfig()
-    variants = VariantConfig(count=8)
-    patients = Patients(ct, np.array([x, y, z]), variants, arguments.spacing_mm, seed)
-    subject = Subject(patients.volumes, PoseSpace((x, y, z), **asdict(poses)))
+    isocentre = arguments.isocentre or ct.bone_box_lps().mean(0)
+    seed, config, variants = arguments.seed, MaskNetworkConfig(), VariantConfig(count=8)
+    subject = Subject.of(ct, isocentre, variants, arguments.spacing_mm, seed, PoseRangeConfig())
     task = MaskTask(subject, config, seed)
     arguments.out.mkdir(parents=True, exist_ok=True)
     facts = {**mask_facts(config), "trained_on": [ct.sha256], "seed": seed}

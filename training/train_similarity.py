@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
 from pathlib import Path
-
-import numpy as np
 
 from xray_registration.errors import XrayRegistrationError
 from xray_registration.imaging.example import example_ct_path
 from xray_registration.imaging.volume import load_ct
 from xray_registration.learning.config import TrainingConfig
-from xray_registration.learning.patients import Patients
-from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.reporting import Console
 from xray_registration.learning.similarity_task import (
     LOSSES,
@@ -56,9 +51,8 @@ def main() -> int:
 def train(arguments: argparse.Namespace) -> int:
     ct = load_ct(example_ct_path() if arguments.ct == "example" else arguments.ct)
     general, seed = TrainingConfig(), arguments.seed
-    x, y, z = (float(v) for v in arguments.isocentre or ct.bone_box_lps().mean(0))
-    patients = Patients(ct, np.array([x, y, z]), general.variants, arguments.spacing_mm, seed)
-    subject = Subject(patients.volumes, PoseSpace((x, y, z), **asdict(general.pose)))
+    isocentre = arguments.isocentre or ct.bone_box_lps().mean(0)
+    subject = Subject.of(ct, isocentre, general.variants, arguments.spacing_mm, seed, general.pose)
     config = SimilarityConfig(
         arguments.geometry,
         arguments.metric,

@@ -120,9 +120,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _init_path(given: str) -> Path:
     if given != PRETRAINED:
         return Path(given)
-    from xray_registration.learning.shipped import REGRESSOR, shipped_weights
+    from xray_registration.learning.regressor import KIND
+    from xray_registration.learning.shipped import shipped_weights
 
-    paths = shipped_weights(REGRESSOR)
+    paths = shipped_weights(KIND)
     if not paths:
         raise InputError("--init pretrained: this installation carries no weights.")
     return paths[0]

@@ -105,6 +105,12 @@ class Radiograph:
         """Share of pixels that the mask lets through."""
         return float(self.mask.mean())
 
+    def without(self, pixels: NDArray[np.bool_], cause: str) -> Radiograph:
+        """With ``pixels`` (H, W) not usable either; ``cause`` names their share in ``masked``."""
+        taken = pixels & self.mask
+        masked = {**self.masked, cause: float(taken.mean())}
+        return replace(self, mask=self.mask & ~taken, masked=masked)
+
     def resized(self, width: int, height: int) -> Radiograph:
         """Area-averaged to (height, width), as `Camera.resized`; masked pixels carry no weight.
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,22 @@ def load_checkpoint(path: Path, kind: str) -> Checkpoint:
         for key, tensor in tensors.items()
     }
     return Checkpoint(tensors, facts, path)
+
+
+@contextmanager
+def described(checkpoint: Checkpoint, what: str) -> Iterator[None]:
+    """Around what rebuilds ``what`` from the facts and tensors of a checkpoint.
+
+    Raises:
+        InputError: they do not fit this version.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{checkpoint.path}: does not describe a {what} of this version: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
 
 
 def checked_name(path: Path) -> Path:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from xray_registration.errors import InputError
-from xray_registration.learning.checkpoint import Checkpoint
+from xray_registration.learning.checkpoint import Checkpoint, described
 from xray_registration.similarity.filters import blurred
 
 KIND = "picture_mask"
@@ -86,15 +85,9 @@ def mask_network_from(checkpoint: Checkpoint) -> MaskNetwork:
     Raises:
         InputError: the description or the tensors do not fit this version.
     """
-    try:
-        settings: dict[str, Any] = checkpoint.facts["network"]
-        network = MaskNetwork(MaskNetworkConfig(**settings))
+    with described(checkpoint, "mask network"):
+        network = MaskNetwork(MaskNetworkConfig(**checkpoint.facts["network"]))
         network.load_state_dict(checkpoint.tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise InputError(
-            f"{checkpoint.path}: does not describe a mask network of this version: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
     return network.eval()
 
 

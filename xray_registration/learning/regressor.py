@@ -14,7 +14,7 @@ from xray_registration.errors import InputError
 from xray_registration.geometry import Camera
 from xray_registration.imaging.radiograph import Radiograph
 from xray_registration.learning.canonical import CanonicalCamera, canonical_view, network_input
-from xray_registration.learning.checkpoint import Checkpoint, load_checkpoint
+from xray_registration.learning.checkpoint import Checkpoint, described, load_checkpoint
 from xray_registration.learning.network import Mixture, NetworkConfig, PoseNetwork
 from xray_registration.learning.pose_space import PoseSpace
 
@@ -109,16 +109,11 @@ class PoseRegressor:
             InputError: the description or the tensors do not fit this version.
         """
         facts = checkpoint.facts
-        try:
+        with described(checkpoint, "regressor"):
             canonical = CanonicalCamera(**facts["camera"])
             network = PoseNetwork(NetworkConfig(**facts["network"]), canonical.size)
             space = PoseSpace(**facts["pose_space"])
             network.load_state_dict(checkpoint.tensors)
-        except (KeyError, TypeError, RuntimeError) as error:
-            text = str(error).splitlines()[0]
-            raise InputError(
-                f"{checkpoint.path}: does not describe a regressor of this version: {text}"
-            ) from error
         return cls(network, space, canonical)
 
     @torch.no_grad()

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from xray_registration.imaging.volume import CTVolume
 
-REGRESSOR = "pose_regressor"
-
 
 def shipped_weights(kind: str) -> list[Path]:
     """Their JSON files, by name; ``kind``: as written in them."""

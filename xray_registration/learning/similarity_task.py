@@ -14,7 +14,7 @@ from xray_registration.errors import InputError
 from xray_registration.geometry import se3
 from xray_registration.learning import losses
 from xray_registration.learning.canonical import CanonicalCamera
-from xray_registration.learning.checkpoint import Checkpoint
+from xray_registration.learning.checkpoint import Checkpoint, described
 from xray_registration.learning.randomisation import RandomisationConfig
 from xray_registration.learning.stream import RegressorStream, Subject
 from xray_registration.learning.volume_residual import VolumeResidual
@@ -183,12 +183,7 @@ def similarity_from(checkpoint: Checkpoint) -> LearnedSimilarity:
     Raises:
         InputError: the description or the tensors do not fit this version.
     """
-    try:
+    with described(checkpoint, "similarity"):
         network = LearnedSimilarity(SimilarityConfig(**checkpoint.facts["similarity"]))
         network.load_state_dict(checkpoint.tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise InputError(
-            f"{checkpoint.path}: does not describe a similarity of this version: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
     return network.eval()

@@ -9,14 +9,18 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from xray_registration.imaging.volume import CTVolume
 from xray_registration.learning.canonical import CanonicalCamera, network_input
+from xray_registration.learning.config import PoseRangeConfig
+from xray_registration.learning.patients import Patients, VariantConfig
 from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.randomisation import RandomisationConfig, randomised
 from xray_registration.rendering import AttenuationVolume, JosephProjector
@@ -41,6 +45,22 @@ class Subject:
 
     volumes: Sequence[AttenuationVolume]
     space: PoseSpace
+
+    @classmethod
+    def of(
+        cls,
+        ct: CTVolume,
+        isocentre_lps_mm: ArrayLike,
+        variants: VariantConfig,
+        spacing_mm: float,
+        seed: int,
+        pose: PoseRangeConfig,
+    ) -> Subject:
+        """Of one CT; see `Patients` for errors."""
+        isocentre = np.asarray(isocentre_lps_mm, dtype=np.float64)
+        x, y, z = isocentre.tolist()
+        patients = Patients(ct, isocentre, variants, spacing_mm, seed)
+        return cls(patients.volumes, PoseSpace((x, y, z), **asdict(pose)))
 
 
 class RegressorStream:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from xray_registration.errors import InputError
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.learning.checkpoint import AGNOSTIC, Checkpoint, save_checkpoint
 from xray_registration.learning.config import TrainingConfig
-from xray_registration.learning.patients import Patients
-from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.processes import Processes
 from xray_registration.learning.regressor import KIND, facts_of
 from xray_registration.learning.regressor_task import RegressorTask
@@ -85,14 +82,11 @@ def _subjects(
     isocentres_lps_mm: Sequence[NDArray[np.float64]],
     config: TrainingConfig,
 ) -> list[Subject]:
-    subjects = []
-    for number, (ct, isocentre) in enumerate(zip(cts, isocentres_lps_mm, strict=True)):
-        x, y, z = (float(v) for v in isocentre)
-        patients = Patients(
-            ct, np.array([x, y, z]), config.variants, config.spacing_mm, config.seed + number
-        )
-        subjects.append(Subject(patients.volumes, PoseSpace((x, y, z), **asdict(config.pose))))
-    return subjects
+    patients = enumerate(zip(cts, isocentres_lps_mm, strict=True), config.seed)
+    return [
+        Subject.of(ct, isocentre, config.variants, config.spacing_mm, seed, config.pose)
+        for seed, (ct, isocentre) in patients
+    ]
 
 
 def _initialise(model: nn.Module, init: Checkpoint) -> None:

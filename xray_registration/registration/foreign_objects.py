@@ -118,6 +118,4 @@ def _masked(radiograph: Radiograph, foreign: NDArray[np.bool_]) -> Radiograph:
     """With the pixels under ``foreign``, a mask of fewer pixels, not usable."""
     rows = np.arange(radiograph.height) * foreign.shape[0] // radiograph.height
     columns = np.arange(radiograph.width) * foreign.shape[1] // radiograph.width
-    taken = foreign[np.ix_(rows, columns)] & radiograph.mask
-    masked = {**radiograph.masked, "foreign": float(taken.mean())}
-    return replace(radiograph, mask=radiograph.mask & ~taken, masked=masked)
+    return radiograph.without(foreign[np.ix_(rows, columns)], "foreign")

@@ -57,10 +57,8 @@ class LearnedMask:
             logits = self.network(mask_input(picture, torch.from_numpy(usable)[None].to(device)))
         size = (view.radiograph.height, view.radiograph.width)
         fine = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[0]
-        taken = (fine > _LEAST_LOGIT).any(0).cpu().numpy() & view.radiograph.mask
-        masked = {**view.radiograph.masked, "found_by_network": float(taken.mean())}
-        mask = view.radiograph.mask & ~taken
-        return replace(view, radiograph=replace(view.radiograph, mask=mask, masked=masked))
+        found = (fine > _LEAST_LOGIT).any(0).cpu().numpy()
+        return replace(view, radiograph=view.radiograph.without(found, "found_by_network"))
 
 
 def loaded_mask(

@@ -324,7 +324,7 @@ class Registrar:
     def _without_foreign_objects(
         self, views: Sequence[View], poses: Tensor, caution: Caution
     ) -> list[View]:
-        if self._mask is not None:  # it needs no pose, but hides what coarse pictures show best
+        if self._mask is not None:  # here too, not before: coarse pictures need what it hides
             return [self._mask.applied(view, poses) for view in views]
         whole = self._levels[-1].projector
         return [without_foreign_objects(view, whole, poses, caution) for view in views]

@@ -48,9 +48,10 @@ class RegressorStart:
         Raises:
             InputError: none given and none shipped for this CT; as the constructor.
         """
-        from xray_registration.learning.shipped import REGRESSOR, shipped_weights_for
+        from xray_registration.learning.regressor import KIND
+        from xray_registration.learning.shipped import shipped_weights_for
 
-        path = checkpoint or shipped_weights_for(ct, REGRESSOR)
+        path = checkpoint or shipped_weights_for(ct, KIND)
         if path is None:
             raise InputError(
                 f"{ct.path or 'this CT'}: no start pose, and the package carries no start-pose "
