@@ -252,7 +252,31 @@ def test_masked_pixels_do_not_count() -> None:
     truth = torch.from_numpy(pose)[None]
     counted = _weights(objective_of([masked], projector, truth))
     assert counted.any()
-    assert not counted[:, :24].any()  # the mask and the two pixels that its edge reaches
+    # the mask and the two pixels that its edge reaches; the picture is cropped there, not beyond
+    assert not counted[:, : 24 - mask.shape[1]].any()
+
+
+def test_a_wide_frame_of_masked_pixels_changes_nothing_but_the_time() -> None:
+    """What lies beyond the blades is neither rendered nor compared."""
+    projector = JosephProjector(smooth_phantom(), ISOCENTRE, backend="torch")
+    start = torch.from_numpy(pose_at(3))[None]
+    (view,) = views_of(projector, pose_at(0), [np.eye(4)])
+    frame = 40
+    mask = np.pad(view.radiograph.mask, frame)
+    picture = np.pad(view.radiograph.attenuation, frame, constant_values=9.0)
+    wide = View(Radiograph(picture, mask, "attenuation"), CAMERA.widened(frame, frame))
+    objectives = [objective_of([one], projector, start) for one in (view, wide)]
+    (_, height, width), (_, wide_height, wide_width) = (each.shapes[0] for each in objectives)
+    assert wide_height <= height + 2 * 8
+    assert wide_width <= width + 2 * 8
+    normals = []
+    for objective in objectives:
+        r, jacobian, weight = (
+            x.double() for x in objective(start, torch.zeros(1, dtype=torch.long))
+        )
+        normals.append((jacobian[0] * weight) @ torch.cat((jacobian[0], r)).T)
+    # smoothing ends at the border of the one and at the mask of the other
+    assert (normals[1] - normals[0]).norm() < 0.02 * normals[0].norm()
 
 
 def test_overlap_of_a_small_bone_and_of_a_close_up_is_whole() -> None:

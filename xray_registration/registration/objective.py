@@ -155,7 +155,9 @@ class Objective:
         radiograph, camera = downsample(view.radiograph, view.camera, width)
         margin_px = math.ceil(margin_mm / pixel_mm)
         reach_px = margin_px + math.ceil(3 * self._residual.window_px)
-        window = self._window(poses, camera, reach_px)
+        # a margin there as well: what is dilated below may begin at pixels that do not count
+        usable = dilated(torch.from_numpy(np.array(radiograph.mask))[None], margin_px + 1)[0]
+        window = self._window(poses, camera, reach_px, usable.numpy())
         radiograph, camera = radiograph.cropped(*window), camera.cropped(*window)
         axes = self._projector.sampling_axes(poses)
         shadow = _shadow(self._shadow, poses, camera)
@@ -190,16 +192,20 @@ class Objective:
             axes=axes,
         )
 
-    def _window(self, poses: Tensor, camera: Camera, reach_px: int) -> tuple[int, int, int, int]:
-        """x0, y0, width, height of the part of the picture that the CT can reach."""
+    def _window(
+        self, poses: Tensor, camera: Camera, reach_px: int, usable: NDArray[np.bool_]
+    ) -> tuple[int, int, int, int]:
+        """x0, y0, width, height of the part of the picture that the CT can reach, as far as it has
+        usable pixels (H, W).
+        """
         corners = torch.from_numpy(self._corners_lps_mm).expand(len(poses), -1, -1)
         pixels = camera.project(transform_points(poses, corners)).reshape(-1, 2)
         low = (pixels.amin(0).floor() - reach_px).tolist()
         high = (pixels.amax(0).ceil() + reach_px + 1).tolist()
         if not np.isfinite([*low, *high]).all():  # a corner behind the source
             return 0, 0, camera.width, camera.height
-        x0, x1 = (int(np.clip(x, 0, camera.width)) for x in (low[0], high[0]))
-        y0, y1 = (int(np.clip(y, 0, camera.height)) for y in (low[1], high[1]))
+        x0, x1 = _between(low[0], high[0], usable.any(0))
+        y0, y1 = _between(low[1], high[1], usable.any(1))
         if min(x1 - x0, y1 - y0) < _SMALLEST_WINDOW_PX:
             return 0, 0, camera.width, camera.height
         return x0, y0, x1 - x0, y1 - y0
@@ -218,6 +224,13 @@ class Objective:
         of_picture = both / mask.sum().clamp_min(1)
         of_ct = both / shadow.sum((1, 2)).clamp_min(1)
         return torch.maximum(of_picture, of_ct)
+
+
+def _between(low: float, high: float, usable: NDArray[np.bool_]) -> tuple[int, int]:
+    """The part of low..high with the usable columns or rows (n,): first, and one after the last."""
+    places = np.flatnonzero(usable)
+    first, last = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+    return int(np.clip(low, first, last)), int(np.clip(high, first, last))
 
 
 def _target(view: _LevelView, places: Tensor) -> Any:
