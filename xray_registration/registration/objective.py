@@ -204,8 +204,8 @@ class Objective:
         high = (pixels.amax(0).ceil() + reach_px + 1).tolist()
         if not np.isfinite([*low, *high]).all():  # a corner behind the source
             return 0, 0, camera.width, camera.height
-        x0, x1 = _between(low[0], high[0], usable.any(0))
-        y0, y1 = _between(low[1], high[1], usable.any(1))
+        x0, x1 = _between(low[0], high[0], np.asarray(usable.any(0)))
+        y0, y1 = _between(low[1], high[1], np.asarray(usable.any(1)))
         if min(x1 - x0, y1 - y0) < _SMALLEST_WINDOW_PX:
             return 0, 0, camera.width, camera.height
         return x0, y0, x1 - x0, y1 - y0
