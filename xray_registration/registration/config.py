@@ -294,6 +294,10 @@ class RegistrationConfig:
         """The same with other levels."""
         return replace(self, levels=levels)
 
+    def refines_rig(self, views: int) -> bool:
+        """Whether the relative geometry of so many views is refined together with the pose."""
+        return self.rig_uncertainty is not None and views > 1
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as for a YAML file."""
         return asdict(self)

@@ -16,7 +16,6 @@ from xray_registration.geometry import se3
 from xray_registration.imaging.labels import LabelMap
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.registration.config import RegistrationConfig
-from xray_registration.registration.covariance import block_covariance, pose_covariance
 from xray_registration.registration.descent import Descent
 from xray_registration.registration.foreign_objects import (
     CLOSE,
@@ -29,11 +28,11 @@ from xray_registration.registration.input_checks import (
     checked_starts,
     is_in_view,
 )
+from xray_registration.registration.judgement import SAME_SIMILARITY, Judge, judging_level
 from xray_registration.registration.learned_mask import LearnedMask, loaded_mask
-from xray_registration.registration.levenberg_marquardt import Minimum, Termination
+from xray_registration.registration.levenberg_marquardt import Minimum
 from xray_registration.registration.objective import Objective
 from xray_registration.registration.prepared_patient import PreparedLevel, prepared_patient
-from xray_registration.registration.quality_gate import Evidence, decide
 from xray_registration.registration.result import Reason, RegistrationResult
 from xray_registration.registration.rig_refinement import (
     RefinedRig,
@@ -43,19 +42,13 @@ from xray_registration.registration.rig_refinement import (
 )
 from xray_registration.registration.screening import screened
 from xray_registration.registration.spread import distinct
-from xray_registration.registration.trust import probability_right
 from xray_registration.registration.vertebra_check import VertebraCheck
 from xray_registration.registration.view import View
 from xray_registration.registration.wrong_level import level_shifts
 
 _log = logging.getLogger(__name__)
 
-_JUDGED_PIXEL_MM = 1.25
 _MOST_LEVELS_OFF = 3  # so often a pose may give way to one a vertebra off
-# Two poses whose similarities differ by less are equally good.
-_SAME_SIMILARITY = 1e-3
-# of covariances, so that NEES is about 6: docs/design/covariance.md
-_INFLATION, _INFLATION_OF_SEVERAL_VIEWS, _INFLATION_OF_STRUCTURES = 2.3, 3.7, 4.0
 # Before these of the structures' levels metal is looked for: the better the pose, the more is sure.
 _MASKED_ANEW = {0: ROUGH, 2: CLOSE}
 _CONTENDERS = 3  # distinct optima of the coarsest level that are looked at more closely
@@ -122,7 +115,7 @@ class Registrar:
         if label_map is not None and self.config.gate.min_level_margin > 0:
             shifts = level_shifts(label_map, self.isocentre_lps_mm)
             if shifts:
-                judge = _judging_level(self._levels)
+                judge = judging_level(self._levels)
                 self._vertebra_check = VertebraCheck(
                     shifts, self._levels, judge, self.descent, self.config.gate
                 )
@@ -241,7 +234,7 @@ class Registrar:
         """Whether the whole CT at ``poses`` (1, 4, 4) is more like the pictures than at another."""
         both = torch.cat((poses, torch.from_numpy(other.rig_from_ct)[None]))
         similarity = self.descent.similarity(self._levels[-1], views, both)
-        return bool(similarity[0] > similarity[1] + _SAME_SIMILARITY)
+        return bool(similarity[0] > similarity[1] + SAME_SIMILARITY)
 
     def _coarse(
         self, views: list[View], starts: Tensor, given: Tensor, may_give_up: bool = False
@@ -318,7 +311,8 @@ class Registrar:
             rig = self._rig(self._of_structures[-1:], views, pictures, poses)
             pictures, minimum, iterations = rig.views, rig.minimum, iterations + rig.iterations
         assert minimum is not None  # there is always a level
-        result = self._judged(pictures, given[:1], minimum, iterations)
+        judge = Judge(self.config, self.descent, self._levels, self._of_structures, self.device)
+        result = judge.result(pictures, given[:1], minimum, iterations)
         return result if rig is None else with_rig(result, rig)
 
     def _without_foreign_objects(
@@ -330,7 +324,7 @@ class Registrar:
         return [without_foreign_objects(view, whole, poses, caution) for view in views]
 
     def _refines_rig(self, views: Sequence[View]) -> bool:
-        return self.config.rig_uncertainty is not None and len(views) > 1
+        return self.config.refines_rig(len(views))
 
     def _rig(
         self,
@@ -351,75 +345,3 @@ class Registrar:
             self.config.rig_uncertainty,
             self.config.optimiser,
         )
-
-    def _judged(
-        self, views: list[View], start: Tensor, minimum: Minimum, iterations: int
-    ) -> RegistrationResult:
-        """The result of one pose (a batch of one) that was found from ``start`` (1, 4, 4)."""
-        judged_at = _judging_level(self._of_structures or self._levels)
-        poses = minimum.poses
-        # Judged on the pixels that the final pose shows, not on those of the last level's start.
-        judge = self.descent.objective(judged_at, views, torch.cat((poses, start)))
-        similarities = judge.correlations(torch.cat((poses, start)), torch.arange(2))
-        final, at_start = similarities[0], similarities[1]
-        last = (self._levels + self._of_structures)[-1]
-        if self._of_structures or self._refines_rig(views):
-            covariance = pose_covariance(
-                minimum, last.level.residual.smoothing_px, _INFLATION_OF_STRUCTURES
-            )
-        else:
-            linear = judge(poses, torch.zeros(1, dtype=torch.long))
-            huber = self.config.optimiser.huber
-            inflation = _INFLATION if len(views) == 1 else _INFLATION_OF_SEVERAL_VIEWS
-            covariance = block_covariance(linear, judge.shapes, huber, inflation)
-        finite = bool(torch.isfinite(poses).all() and torch.isfinite(final).all())
-        # Nothing found that is better: the start is returned. The gate hears of it unless the two
-        # are equal but for rounding and noise: a start may well be the optimum (C-arm at rest).
-        gain = float(final.mean()) - float(at_start.mean())
-        better = finite and gain >= 0
-        improved = finite and gain >= -_SAME_SIMILARITY
-        if not better:
-            poses, final = start, at_start
-        centre = torch.from_numpy(self.isocentre_lps_mm)
-        evidence = Evidence(
-            rig_from_ct=poses[0].numpy(),
-            covariance=covariance,
-            view_similarities=final.tolist(),
-            view_overlaps=judge.overlaps[0 if better else 1].tolist(),
-            start_similarity=float(at_start.mean()),
-            improved=improved,
-            correction=se3.perturbation_between(start, poses, centre)[0].numpy(),
-            rotation_scale_mm=self.config.optimiser.rotation_scale_mm,
-            unsettled_mm=(
-                float(minimum.last_step_mm[0])
-                if minimum.termination[0] is Termination.ITERATIONS
-                else 0.0
-            ),
-        )
-        reason, text = decide(evidence, self.config.gate)
-        if not finite:
-            reason, text = Reason.NOT_FINITE, "the optimisation left the finite numbers"
-        return RegistrationResult(
-            rig_from_ct=poses[0].numpy().copy(),
-            accepted=reason is Reason.ACCEPTED,
-            reason=reason,
-            reason_text=text,
-            similarity=float(final.mean()),
-            start_similarity=float(at_start.mean()),
-            view_similarities=tuple(final.tolist()),
-            covariance=covariance,
-            isocentre_lps_mm=self.isocentre_lps_mm.copy(),
-            iterations=iterations,
-            termination=minimum.termination[0] if finite else Termination.NOT_FINITE,
-            seconds=0.0,  # the caller knows
-            device=str(self.device),
-            probability=probability_right(
-                final.tolist(), covariance, evidence.rotation_scale_mm, self.config.trust
-            ),
-        )
-
-
-def _judging_level(levels: list[PreparedLevel]) -> PreparedLevel:
-    """The finest that is coarse enough for a similarity that does not depend on the dose."""
-    coarse = [prepared for prepared in levels if prepared.level.pixel_mm >= _JUDGED_PIXEL_MM]
-    return coarse[-1] if coarse else levels[0]
