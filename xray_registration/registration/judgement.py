@@ -50,10 +50,10 @@ class Judge:
         judged_at = judging_level(self.of_structures or self.levels)
         poses = minimum.poses
         # Judged on the pixels that the final pose shows, not on those of the last level's start.
-        judge = self.descent.objective(judged_at, views, torch.cat((poses, start)))
-        similarities = judge.correlations(torch.cat((poses, start)), torch.arange(2))
+        objective = self.descent.objective(judged_at, views, torch.cat((poses, start)))
+        similarities = objective.correlations(torch.cat((poses, start)), torch.arange(2))
         final, at_start = similarities[0], similarities[1]
-        covariance = self._covariance(judge, minimum, len(views))
+        covariance = self._covariance(objective, minimum, len(views))
         finite = bool(torch.isfinite(poses).all() and torch.isfinite(final).all())
         # Nothing found that is better: the start is returned. The gate hears of it unless the two
         # are equal but for rounding and noise: a start may well be the optimum (C-arm at rest).
@@ -68,7 +68,7 @@ class Judge:
             rig_from_ct=poses[0].numpy(),
             covariance=covariance,
             view_similarities=final.tolist(),
-            view_overlaps=judge.overlaps[0 if better else 1].tolist(),
+            view_overlaps=objective.overlaps[0 if better else 1].tolist(),
             start_similarity=float(at_start.mean()),
             improved=improved,
             correction=correction[0].numpy(),
@@ -101,16 +101,18 @@ class Judge:
             ),
         )
 
-    def _covariance(self, judge: Objective, minimum: Minimum, views: int) -> NDArray[np.float64]:
-        """(6, 6) of the pose of ``minimum``; ``judge`` was made at it."""
+    def _covariance(
+        self, objective: Objective, minimum: Minimum, views: int
+    ) -> NDArray[np.float64]:
+        """(6, 6) of the pose of ``minimum``; ``objective`` was made at it."""
         if self.of_structures or self.config.refines_rig(views):
             last = (self.levels + self.of_structures)[-1]
             return pose_covariance(
                 minimum, last.level.residual.smoothing_px, _INFLATION_OF_STRUCTURES
             )
-        linear = judge(minimum.poses, torch.zeros(1, dtype=torch.long))
+        linear = objective(minimum.poses, torch.zeros(1, dtype=torch.long))
         inflation = _INFLATION if views == 1 else _INFLATION_OF_SEVERAL_VIEWS
-        return block_covariance(linear, judge.shapes, self.config.optimiser.huber, inflation)
+        return block_covariance(linear, objective.shapes, self.config.optimiser.huber, inflation)
 
 
 def judging_level(levels: Sequence[PreparedLevel]) -> PreparedLevel:

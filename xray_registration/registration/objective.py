@@ -156,8 +156,7 @@ class Objective:
         margin_px = math.ceil(margin_mm / pixel_mm)
         reach_px = margin_px + math.ceil(3 * self._residual.window_px)
         # a margin there as well: what is dilated below may begin at pixels that do not count
-        usable = dilated(torch.from_numpy(np.array(radiograph.mask))[None], margin_px + 1)[0]
-        window = self._window(poses, camera, reach_px, usable.numpy())
+        window = self._window(poses, camera, reach_px, radiograph.mask, margin_px + 1)
         radiograph, camera = radiograph.cropped(*window), camera.cropped(*window)
         axes = self._projector.sampling_axes(poses)
         shadow = _shadow(self._shadow, poses, camera)
@@ -193,10 +192,15 @@ class Objective:
         )
 
     def _window(
-        self, poses: Tensor, camera: Camera, reach_px: int, usable: NDArray[np.bool_]
+        self,
+        poses: Tensor,
+        camera: Camera,
+        reach_px: int,
+        usable: NDArray[np.bool_],
+        margin_px: int,
     ) -> tuple[int, int, int, int]:
         """x0, y0, width, height of the part of the picture that the CT can reach, as far as it has
-        usable pixels (H, W).
+        usable pixels (H, W) and a margin around them.
         """
         corners = torch.from_numpy(self._corners_lps_mm).expand(len(poses), -1, -1)
         pixels = camera.project(transform_points(poses, corners)).reshape(-1, 2)
@@ -204,8 +208,8 @@ class Objective:
         high = (pixels.amax(0).ceil() + reach_px + 1).tolist()
         if not np.isfinite([*low, *high]).all():  # a corner behind the source
             return 0, 0, camera.width, camera.height
-        x0, x1 = _between(low[0], high[0], np.asarray(usable.any(0)))
-        y0, y1 = _between(low[1], high[1], np.asarray(usable.any(1)))
+        x0, x1 = _between(low[0], high[0], np.asarray(usable.any(0)), margin_px)
+        y0, y1 = _between(low[1], high[1], np.asarray(usable.any(1)), margin_px)
         if min(x1 - x0, y1 - y0) < _SMALLEST_WINDOW_PX:
             return 0, 0, camera.width, camera.height
         return x0, y0, x1 - x0, y1 - y0
@@ -226,10 +230,15 @@ class Objective:
         return torch.maximum(of_picture, of_ct)
 
 
-def _between(low: float, high: float, usable: NDArray[np.bool_]) -> tuple[int, int]:
-    """The part of low..high with the usable columns or rows (n,): first, and one after the last."""
+def _between(low: float, high: float, usable: NDArray[np.bool_], margin_px: int) -> tuple[int, int]:
+    """The part of low..high with the usable columns or rows (n,) and a margin: first, and one after
+    the last.
+    """
     places = np.flatnonzero(usable)
-    first, last = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+    if not len(places):
+        return 0, 0
+    first = max(0, int(places[0]) - margin_px)
+    last = min(len(usable), int(places[-1]) + 1 + margin_px)
     return int(np.clip(low, first, last)), int(np.clip(high, first, last))
 
 

@@ -256,7 +256,7 @@ class Registrar:
         # what the whole CT looks like says little of bones that are wanted apart from it
         may_give_up = may_give_up and spread.count > 0 and not self._of_structures
         # and a right pose does not look right in a rig that is not
-        may_give_up = may_give_up and not self._refines_rig(views)
+        may_give_up = may_give_up and not self.config.refines_rig(len(views))
         poses, iterations, minimum = starts, 0, None
         for prepared in self._learned:
             learned = self.descent.through(prepared, views, poses)
@@ -295,7 +295,7 @@ class Registrar:
         poses, minimum, iterations = coarse.poses, coarse.minimum, coarse.iterations
         given, pictures = coarse.given, views
         rig: RefinedRig | None = None
-        if self._refines_rig(views):
+        if self.config.refines_rig(len(views)):
             rig = self._rig(self._levels, views, pictures, poses)
             pictures, minimum, poses = rig.views, rig.minimum, rig.minimum.poses
             iterations += rig.iterations
@@ -322,9 +322,6 @@ class Registrar:
             return [self._mask.applied(view, poses) for view in views]
         whole = self._levels[-1].projector
         return [without_foreign_objects(view, whole, poses, caution) for view in views]
-
-    def _refines_rig(self, views: Sequence[View]) -> bool:
-        return self.config.refines_rig(len(views))
 
     def _rig(
         self,
