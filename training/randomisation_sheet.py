@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from xray_registration.commands.inputs import load_named_ct
 from xray_registration.errors import XrayRegistrationError
-from xray_registration.imaging.example import example_ct_path
-from xray_registration.imaging.volume import load_ct
 from xray_registration.learning.canonical import network_input
 from xray_registration.learning.config import TrainingConfig
 from xray_registration.learning.stream import RegressorStream, Subject
@@ -60,7 +59,7 @@ def main() -> int:
         config = TrainingConfig()
         if arguments.config:
             config = TrainingConfig.from_yaml(arguments.config)
-        ct = load_ct(example_ct_path() if arguments.ct == "example" else arguments.ct)
+        ct = load_named_ct(arguments.ct)
         isocentre = np.array(arguments.isocentre or ct.bone_box_lps().mean(0))
         subject = Subject.of(
             ct, isocentre, config.variants, config.spacing_mm, arguments.seed, config.pose

@@ -10,9 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from xray_registration.commands.inputs import load_named_ct
 from xray_registration.errors import XrayRegistrationError
-from xray_registration.imaging.example import example_ct_path
-from xray_registration.imaging.volume import load_ct
 from xray_registration.learning.checkpoint import AGNOSTIC, save_checkpoint
 from xray_registration.learning.config import OptimiserConfig, PoseRangeConfig
 from xray_registration.learning.mask_network import MaskNetworkConfig
@@ -42,7 +41,7 @@ def main() -> int:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    ct = load_ct(example_ct_path() if arguments.ct == "example" else Path(arguments.ct))
+    ct = load_named_ct(arguments.ct)
     isocentre = arguments.isocentre or ct.bone_box_lps().mean(0)
     seed, config, variants = arguments.seed, MaskNetworkConfig(), VariantConfig(count=8)
     subject = Subject.of(ct, isocentre, variants, arguments.spacing_mm, seed, PoseRangeConfig())

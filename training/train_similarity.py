@@ -10,9 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from xray_registration.commands.inputs import load_named_ct
 from xray_registration.errors import XrayRegistrationError
-from xray_registration.imaging.example import example_ct_path
-from xray_registration.imaging.volume import load_ct
 from xray_registration.learning.config import TrainingConfig
 from xray_registration.learning.reporting import Console
 from xray_registration.learning.similarity_task import (
@@ -49,7 +48,7 @@ def main() -> int:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    ct = load_ct(example_ct_path() if arguments.ct == "example" else arguments.ct)
+    ct = load_named_ct(arguments.ct)
     general, seed = TrainingConfig(), arguments.seed
     isocentre = arguments.isocentre or ct.bone_box_lps().mean(0)
     subject = Subject.of(ct, isocentre, general.variants, arguments.spacing_mm, seed, general.pose)

@@ -9,9 +9,10 @@ import pytest
 
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.learning.canonical import CanonicalCamera
-from xray_registration.learning.config import OptimiserConfig, TrainingConfig
+from xray_registration.learning.config import OptimiserConfig, PoseRangeConfig, TrainingConfig
 from xray_registration.learning.network import NetworkConfig
 from xray_registration.learning.patients import VariantConfig
+from xray_registration.learning.stream import Subject
 
 
 def _phantom() -> CTVolume:
@@ -58,3 +59,9 @@ def tiny() -> TrainingConfig:
         variants=VariantConfig(count=2),
         optimiser=OptimiserConfig(bf16=False, warmup_steps=2),
     )
+
+
+@pytest.fixture(scope="session")
+def subject(phantom: CTVolume, isocentre: np.ndarray, tiny: TrainingConfig) -> Subject:
+    """The phantom's variants, coarse."""
+    return Subject.of(phantom, isocentre, tiny.variants, 10.0, 0, PoseRangeConfig())

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from xray_registration.errors import InputError
-from xray_registration.imaging.volume import CTVolume
 from xray_registration.learning.checkpoint import AGNOSTIC, load_checkpoint, save_checkpoint
-from xray_registration.learning.config import OptimiserConfig, TrainingConfig
+from xray_registration.learning.config import OptimiserConfig
 from xray_registration.learning.mask_network import (
     BLADES,
     KIND,
@@ -23,8 +22,6 @@ from xray_registration.learning.mask_network import (
     mask_network_from,
 )
 from xray_registration.learning.mask_task import MaskTask, disturbed_with_truth, mask_facts
-from xray_registration.learning.patients import Patients
-from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.stream import Subject
 from xray_registration.learning.trainer import Schedule, Trainer
 
@@ -32,9 +29,7 @@ SMALL = MaskNetworkConfig((8, 12, 16), pixel_mm=3.0)
 
 
 @pytest.fixture(scope="module")
-def task(phantom: CTVolume, isocentre: np.ndarray, tiny: TrainingConfig) -> MaskTask:
-    patients = Patients(phantom, isocentre, tiny.variants, 10.0, 0)
-    subject = Subject(patients.volumes, PoseSpace(tuple(isocentre)))
+def task(subject: Subject) -> MaskTask:
     return MaskTask(subject, SMALL, 0, size=64, batch_size=4, held_out_batches=1)
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import itertools
 from contextlib import closing
 
-import numpy as np
 import pytest
 import torch
 
 from xray_registration.errors import InputError
-from xray_registration.imaging.volume import CTVolume
 from xray_registration.learning.config import TrainingConfig
 from xray_registration.learning.network import Mixture, NetworkConfig, PoseNetwork
-from xray_registration.learning.patients import Patients
 from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.regressor import PoseDistribution
 from xray_registration.learning.stream import RegressorStream, Subject
@@ -79,11 +76,7 @@ def test_network_shapes_and_floor() -> None:
         NetworkConfig(blocks=(1, 2))
 
 
-def test_batches_are_functions_of_their_number(
-    phantom: CTVolume, isocentre: np.ndarray, tiny: TrainingConfig
-) -> None:
-    patients = Patients(phantom, isocentre, tiny.variants, 10.0, 0)
-    subject = Subject(patients.volumes, PoseSpace(tuple(isocentre)))
+def test_batches_are_functions_of_their_number(subject: Subject, tiny: TrainingConfig) -> None:
     stream = RegressorStream([subject], tiny.canonical, tiny.randomisation, 4, 7)
     with closing(stream.ahead(1, 2)) as batches:
         ahead = list(itertools.islice(batches, 2))
@@ -96,10 +89,8 @@ def test_batches_are_functions_of_their_number(
 
 
 def test_an_error_of_the_producing_thread_reaches_the_caller(
-    phantom: CTVolume, isocentre: np.ndarray, tiny: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+    subject: Subject, tiny: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patients = Patients(phantom, isocentre, tiny.variants, 10.0, 0)
-    subject = Subject(patients.volumes, PoseSpace(tuple(isocentre)))
     stream = RegressorStream([subject], tiny.canonical, tiny.randomisation, 4, 7)
     monkeypatch.setattr(stream, "batch", lambda number: 1 / 0)
     with closing(stream.ahead(0)) as batches, pytest.raises(ZeroDivisionError):

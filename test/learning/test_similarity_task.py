@@ -9,11 +9,8 @@ import pytest
 import torch
 
 from xray_registration.errors import InputError
-from xray_registration.imaging.volume import CTVolume
 from xray_registration.learning.checkpoint import load_checkpoint, save_checkpoint
 from xray_registration.learning.config import OptimiserConfig, TrainingConfig
-from xray_registration.learning.patients import Patients
-from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.similarity_task import (
     KIND,
     SimilarityConfig,
@@ -26,12 +23,6 @@ from xray_registration.learning.trainer import Schedule, Trainer
 from xray_registration.similarity.encoder import EncoderConfig
 
 SMALL = EncoderConfig(channels=3, width=8, layers=1, heads=2)
-
-
-@pytest.fixture(scope="module")
-def subject(phantom: CTVolume, isocentre: np.ndarray, tiny: TrainingConfig) -> Subject:
-    patients = Patients(phantom, isocentre, tiny.variants, 10.0, 0)
-    return Subject(patients.volumes, PoseSpace(tuple(isocentre)))
 
 
 @pytest.mark.parametrize(

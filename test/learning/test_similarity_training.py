@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from xray_registration.errors import InputError
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.learning.checkpoint import load_checkpoint
 from xray_registration.learning.config import TrainingConfig
-from xray_registration.learning.patients import Patients
-from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.similarity_task import (
     KIND,
     SimilarityConfig,
@@ -26,10 +23,8 @@ from xray_registration.similarity.encoder import EncoderConfig
 
 
 def test_the_checkpoint_is_that_of_the_ct_and_another_training_is_refused(
-    phantom: CTVolume, isocentre: np.ndarray, tiny: TrainingConfig, tmp_path: Path
+    phantom: CTVolume, subject: Subject, tiny: TrainingConfig, tmp_path: Path
 ) -> None:
-    patients = Patients(phantom, isocentre, tiny.variants, 10.0, 0)
-    subject = Subject(patients.volumes, PoseSpace(tuple(isocentre)))
     small = EncoderConfig(channels=3, width=8, layers=1, heads=2)
     config = SimilarityConfig(encoder=small, size=32)
     schedule = Schedule(1.0, 2, 2, 0, 1e9)

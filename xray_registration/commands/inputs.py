@@ -46,17 +46,28 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu (default) or cuda")
 
 
+def load_named_ct(given: str) -> CTVolume:
+    """The CT of an argument that `CT_HELP` describes.
+
+    Raises:
+        InputError: missing, unreadable, wrong units.
+    """
+    from xray_registration.imaging.example import example_ct_path
+    from xray_registration.imaging.volume import load_ct
+
+    return load_ct(example_ct_path() if given == EXAMPLE else Path(given))
+
+
 def load_patient(arguments: argparse.Namespace) -> tuple[CTVolume, LabelMap | None]:
     """CT and label map of the options.
 
     Raises:
         InputError: missing, unreadable, wrong units, another grid.
     """
-    from xray_registration.imaging.example import example_ct_path, example_label_path
+    from xray_registration.imaging.example import example_label_path
     from xray_registration.imaging.labels import load_label_map
-    from xray_registration.imaging.volume import load_ct
 
-    ct = load_ct(example_ct_path() if arguments.ct == EXAMPLE else Path(arguments.ct))
+    ct = load_named_ct(arguments.ct)
     if arguments.label_map is None:
         return ct, None
     labels = arguments.label_map

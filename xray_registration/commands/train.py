@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xray_registration.commands.inputs import CT_HELP, EXAMPLE, make_folder
+from xray_registration.commands.inputs import CT_HELP, EXAMPLE, load_named_ct, make_folder
 from xray_registration.errors import InputError
 
 if TYPE_CHECKING:
@@ -130,14 +130,11 @@ def _init_path(given: str) -> Path:
 
 
 def _load_cts(arguments: argparse.Namespace) -> list[CTVolume]:
-    from xray_registration.imaging.example import example_ct_path
     from xray_registration.imaging.volume import load_ct
 
-    if arguments.ct == EXAMPLE:
-        return [load_ct(example_ct_path())]
+    if arguments.ct == EXAMPLE or not arguments.agnostic:
+        return [load_named_ct(arguments.ct)]
     path = Path(arguments.ct)
-    if not arguments.agnostic:
-        return [load_ct(path)]
     if not path.is_dir():
         raise InputError(f"{path}: --agnostic expects a folder of CT files.")
     files = sorted(
