@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from xray_registration.errors import InputError
+from xray_registration.imaging.labels import LabelMap
+from xray_registration.imaging.volume import CTVolume
 from xray_registration.registration import Registrar, RegistrationConfig
 from xray_registration.registration.structures import (
     box_centre_lps_mm,
@@ -50,6 +52,20 @@ def test_bones_and_rest_together_are_the_patient(column: Any) -> None:
     k, j, i = np.argwhere(inside)[0] - offset[::-1]
     assert float(rest.mu_per_mm[k, j, i]) == pytest.approx(0.0218, abs=0.001)
     assert float(rest.mu_per_mm.min()) >= 0.0
+
+
+def test_the_edge_of_a_bone_moves_with_it_though_its_label_ends_before() -> None:
+    hu = np.full((3, 24, 24), 40, dtype=np.int16)
+    hu[:, 8:16, 8:16] = 700
+    hu[:, 7:17, 7:17] = np.maximum(hu[:, 7:17, 7:17], 300)  # partly bone
+    labels = np.zeros(hu.shape, dtype=np.uint8)
+    labels[:, 8:16, 8:16] = 1
+    grid = np.diag([0.703, 0.703, 2.5, 1.0])
+    ct = CTVolume(hu, grid)
+    whole = AttenuationVolume.from_ct(ct, isolate_patient=False)
+    _, rest = split(whole, ct, LabelMap(labels, grid, {1: "vertebrae_L1"}), ["vertebrae_L1"], 60.0)
+    # nothing of the bone is left behind
+    assert float(rest.mu_per_mm.max() - rest.mu_per_mm.min()) < 0.001
 
 
 def test_the_isocentre_is_that_of_the_structures(column: Any) -> None:

@@ -22,7 +22,10 @@ from xray_registration.imaging.volume import CTVolume
 from xray_registration.rendering import AttenuationVolume
 
 _SOFT_TISSUE_HU = 60.0
-_SURFACE_MM = 0.7  # partial volume: a bone's edge reaches that far beyond its label
+# Partial volume: a bone's edge reaches that far beyond its label. Left in the background, where it
+# does not move, it hides the edge that does. (Not across thick slices: there the next voxel is more
+# of something else.)
+_SURFACE_MM = 1.0
 
 
 def matching_structures(labels: LabelMap, patterns: Sequence[str]) -> list[str]:
