@@ -47,7 +47,8 @@ class _LevelView:
     rig_to_camera: Tensor  # (6, 6): increments in rig axes to camera axes
     target: PictureTarget
     weight: Tensor  # (S, H, W): what counts, per start
-    background: Tensor | None  # (S, H, W): of what does not move, per start, if it is to be added
+    background: Tensor | None  # (S, H, W): line integrals of what does not move, per start
+    behind: Tensor | None  # (S, H, W): what is seen of it alone, if it is to be taken off again
     axes: Sequence[int] | None  # per start, held
 
 
@@ -86,9 +87,7 @@ class Objective:
         self._corners_lps_mm = corners_lps_mm
         self._background = background
         self._shadow = shadow or projector
-        # bones alone are not as thick as the patient; a gain fitted locally holds their flattening
-        weighted = isinstance(residual, WeightedGradientResidual)
-        self._beam = IDEAL_BEAM if weighted else beam
+        self._beam = beam
         self._pictures, self._starts = list(views), starts.to(torch.float64)
         self._views = [
             self._prepared(view, cut, pixel_mm, self._starts, margin_mm) for view in views
@@ -131,7 +130,7 @@ class Objective:
             image = self._projector.image(
                 view.camera_from_rig @ poses, view.camera, self._axes(view, places)
             )
-            image = detected(_before(view, image, places), self._beam)
+            image = _apart(view, detected(_before(view, image, places), self._beam), places)
             weight = view.weight[places]
             values.append(self._residual.correlation(image, _target(view, places), weight))
         return torch.stack(values, 1)
@@ -140,7 +139,8 @@ class Objective:
         self, view: _LevelView, image: Tensor, jacobian: Tensor, places: Tensor
     ) -> tuple[Tensor, Tensor]:
         image = _before(view, image, places)
-        return detected_with_jacobian(image, jacobian, self._beam)
+        image, jacobian = detected_with_jacobian(image, jacobian, self._beam)
+        return _apart(view, image, places), jacobian
 
     def _axes(self, view: _LevelView, places: Tensor) -> Sequence[int] | None:
         return None if view.axes is None else [view.axes[n] for n in places.tolist()]
@@ -172,11 +172,14 @@ class Objective:
             shown &= ~(dilated(passed, self._residual.reach_px) | beyond)
         weight = shown.to(fixed) * target.weight
         background: Tensor | None = None
+        behind: Tensor | None = None
         if self._background is not None:
             image = self._projector.image(poses, camera, axes)
             background = self._background.image(poses, camera)
             if isinstance(self._residual, WeightedGradientResidual):
-                target, background = self._residual.held(target, image, background), None
+                behind = detected(background, self._beam)
+                bones = detected(image + background, self._beam) - behind
+                target = self._residual.held(target, bones, behind)
             else:
                 assert isinstance(self._residual, GradientResidual)  # see RegistrationConfig
                 weight = weight * self._residual.dominance(image, background, target)
@@ -188,6 +191,7 @@ class Objective:
             target=target,
             weight=weight,
             background=background,
+            behind=behind,
             axes=axes,
         )
 
@@ -250,6 +254,14 @@ def _target(view: _LevelView, places: Tensor) -> Any:
 def _before(view: _LevelView, image: Tensor, places: Tensor) -> Tensor:
     """Images (b, H, W) of the bones with what is behind and before them."""
     return image if view.background is None else image + view.background[places]
+
+
+def _apart(view: _LevelView, images: Tensor, places: Tensor) -> Tensor:
+    """What the bones add to images (b, H, W) of the whole patient, where they are compared apart.
+
+    Not what they would show alone: behind other tissue the same bone makes a flatter edge.
+    """
+    return images if view.behind is None else images - view.behind[places]
 
 
 def _shadow(projector: Projector, poses: Tensor, camera: Camera) -> Tensor:
