@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train the network that finds metal and blades in pictures (see docs/learning.md).
 
-python training/train_mask.py example --isocentre 2.6 86.9 -175.1 --out DIR --minutes 11
+python training/train_mask.py CT [CT ...] --out DIR --minutes 11
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ CHECKPOINT = "picture_mask.json"
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("ct", help="a CT file, or 'example'")
+    parser.add_argument("ct", nargs="+", help="a CT file, or 'example'")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--minutes", type=float, default=11.0)
     parser.add_argument("--steps", type=int, help="a number of steps instead")
-    parser.add_argument("--isocentre", type=float, nargs=3, metavar=("X", "Y", "Z"))
     parser.add_argument("--spacing-mm", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
     try:
@@ -41,14 +40,20 @@ def main() -> int:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    ct = load_named_ct(arguments.ct)
-    isocentre = arguments.isocentre or ct.bone_box_lps().mean(0)
-    seed, config, variants = arguments.seed, MaskNetworkConfig(), VariantConfig(count=8)
-    subject = Subject.of(ct, isocentre, variants, arguments.spacing_mm, seed, PoseRangeConfig())
-    task = MaskTask(subject, config, seed)
+    cts = [load_named_ct(given) for given in arguments.ct]
+    seed, config = arguments.seed, MaskNetworkConfig()
+    # as many volumes of each as memory holds together
+    variants = VariantConfig(count=max(2, 8 // len(cts)))
+    subjects = [
+        Subject.of(
+            ct, ct.bone_box_lps().mean(0), variants, arguments.spacing_mm, seed, PoseRangeConfig()
+        )
+        for ct in cts
+    ]
+    optimiser = OptimiserConfig(weight_decay=0.01, average=0.995)
+    task = MaskTask(subjects, config, seed, bf16=optimiser.bf16)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    facts = {**mask_facts(config), "trained_on": [ct.sha256], "seed": seed}
-    optimiser = OptimiserConfig(weight_decay=0.01, average=0.995, bf16=False)
+    facts = {**mask_facts(config), "trained_on": [ct.sha256 for ct in cts], "seed": seed}
     schedule = Schedule(arguments.minutes, arguments.steps, 400, 0, 60.0)
     with Console(arguments.out / "log", 8) as reporter:
         trained = Trainer(task, optimiser, schedule, arguments.out, facts, reporter=reporter).run()

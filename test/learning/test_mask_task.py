@@ -30,7 +30,7 @@ SMALL = MaskNetworkConfig((8, 12, 16), pixel_mm=3.0)
 
 @pytest.fixture(scope="module")
 def task(subject: Subject) -> MaskTask:
-    return MaskTask(subject, SMALL, 0, size=64, batch_size=4, held_out_batches=1)
+    return MaskTask([subject], SMALL, 0, size=64, batch_size=4, held_out_batches=1)
 
 
 def test_a_batch_is_a_function_of_its_number(task: MaskTask) -> None:

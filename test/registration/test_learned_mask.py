@@ -14,7 +14,8 @@ import torch
 from xray_registration.errors import InputError
 from xray_registration.imaging.radiograph import Radiograph
 from xray_registration.registration import Registrar, RegistrationConfig, View
-from xray_registration.registration.learned_mask import SHIPPED, loaded_mask
+from xray_registration.registration.config import SHIPPED_MASK
+from xray_registration.registration.learned_mask import loaded_mask
 
 MakeColumn = Callable[[int | None], Any]
 
@@ -34,7 +35,7 @@ def _with_rod(column: Any) -> tuple[View, np.ndarray]:
 
 def test_a_rod_is_found_and_little_else(column: Any) -> None:
     view, rod = _with_rod(column)
-    mask = loaded_mask(SHIPPED, column.ct.bone_box_lps().mean(0), "cpu")
+    mask = loaded_mask(SHIPPED_MASK, column.ct.bone_box_lps().mean(0), "cpu")
     pose = torch.from_numpy(column.pose)[None]
     left = mask.applied(view, pose).radiograph
     shown = np.array(column.mask)
@@ -49,18 +50,21 @@ def test_a_registration_with_it(column: Any) -> None:
     view, _ = _with_rod(column)
     start = column.pose.copy()
     start[:3, 3] += [2.0, -1.0, 5.0]
-    config = RegistrationConfig(structures=("vertebrae_*",), mask_network=SHIPPED)
+    config = RegistrationConfig(structures=("vertebrae_*",))
+    assert config.mask_network == SHIPPED_MASK
     result = Registrar(column.ct, config, column.labels).register([view], start)
     assert np.abs(result.rig_from_ct - column.pose)[:2, 3].max() < 0.3
 
 
 def test_it_is_for_structures() -> None:
-    with pytest.raises(InputError, match="mask_network is 'shipped', but no structures are named"):
-        RegistrationConfig(mask_network=SHIPPED)
+    with pytest.raises(
+        InputError, match=r"mask_network is 'mine\.json', but no structures are named"
+    ):
+        RegistrationConfig(mask_network="mine.json")
 
 
 def test_a_picture_too_small_or_without_usable_pixels_stays_as_it_is(column: Any) -> None:
-    mask = loaded_mask(SHIPPED, column.ct.bone_box_lps().mean(0), "cpu")
+    mask = loaded_mask(SHIPPED_MASK, column.ct.bone_box_lps().mean(0), "cpu")
     pose = torch.from_numpy(column.pose)[None]
     view, _ = _with_rod(column)
     tiny = View(view.radiograph.cropped(100, 100, 20, 20), column.camera.cropped(100, 100, 20, 20))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ from xray_registration.similarity.filters import blurred
 
 _LEAST_METAL_MM = 0.15
 _DARK = 1e-4  # what a receiver takes for no signal
+_MIXED = 0.5  # share of batches that show two patients, one behind the other
+_THICKNESS = (0.7, 1.3)  # of patients, against those of the CTs
 _METAL_WEIGHT = 2.0  # of a pixel of metal in the loss: there are few
 
 
@@ -49,32 +51,47 @@ class MaskTask:
 
     def __init__(
         self,
-        subject: Subject,
+        subjects: Sequence[Subject],
         config: MaskNetworkConfig,
         seed: int,
         size: int = 256,
         batch_size: int = 8,
         held_out_batches: int = 8,
+        bf16: bool = False,
     ) -> None:
+        """Prepare; ``bf16`` autocasts the network, for processors with bfloat16 arithmetic."""
         torch.manual_seed(seed)
-        self.model: nn.Module = MaskNetwork(config)
-        self._config, self._seed, self._space = config, seed, subject.space
-        isocentre = subject.space.isocentre_lps_mm
-        self._projectors = [JosephProjector(v, np.array(isocentre)) for v in subject.volumes]
-        distance_mm = subject.space.source_isocentre_mm
+        network: Any = MaskNetwork(config)
+        self.model: nn.Module = network.to(memory_format=torch.channels_last)
+        self._bf16 = bf16
+        self._config, self._seed = config, seed
+        self._subjects = [
+            (s.space, [JosephProjector(v, np.array(s.space.isocentre_lps_mm)) for v in s.volumes])
+            for s in subjects
+        ]
+        distance_mm = subjects[0].space.source_isocentre_mm
         self._camera = Camera.from_detector(size, size, config.pixel_mm, distance_mm)
         self._batch_size, self._held_out_batches = batch_size, held_out_batches
 
     def batch(self, stream: int, number: int) -> MaskBatch:
         """Batch ``number`` of the training (0) or the held-out (1) stream."""
         random = np.random.default_rng([self._seed, stream, number])
-        projector = self._projectors[int(random.integers(len(self._projectors)))]
         with torch.no_grad():
-            lines = projector.image(self._space.sample(random, self._batch_size), self._camera)
-            if random.random() < 0.5:  # a network must not learn which end the head is
-                lines = lines.flip(1)
+            lines = self._lines(random)
+            if random.random() < _MIXED:  # more kinds of background than there are patients
+                share = random.uniform(0.15, 0.6)
+                lines = (1 - share) * lines + share * self._lines(random)
+            lines = lines * random.uniform(*_THICKNESS)
             seed = (self._seed, stream, number)
             return disturbed_with_truth(lines, seed, 1 / self._config.pixel_mm)
+
+    def _lines(self, random: np.random.Generator) -> Tensor:
+        """Line integrals (B, S, S) of one patient."""
+        space, projectors = self._subjects[int(random.integers(len(self._subjects)))]
+        projector = projectors[int(random.integers(len(projectors)))]
+        lines = projector.image(space.sample(random, self._batch_size), self._camera)
+        # a network must not learn which end the head is, nor that spines are upright
+        return torch.rot90(lines, int(random.integers(4)), (1, 2))
 
     def batches(self, first: int, step: int) -> Generator[MaskBatch, None, None]:
         """See `trainer.Task`."""
@@ -84,8 +101,11 @@ class MaskTask:
         """Binary cross-entropy of the pixels that count."""
         factor = torch.ones(1, 2, 1, 1)
         factor[:, METAL] = _METAL_WEIGHT
+        inputs = batch.inputs.to(memory_format=torch.channels_last)
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._bf16):
+            logits = model(inputs)
         loss = F.binary_cross_entropy_with_logits(
-            model(batch.inputs), batch.truth, reduction="none", pos_weight=factor
+            logits.float(), batch.truth, reduction="none", pos_weight=factor
         )
         return (loss * batch.counted).sum() / batch.counted.sum().clamp_min(1.0)
 

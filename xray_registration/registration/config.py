@@ -44,6 +44,9 @@ class LevenbergMarquardtConfig:
                 raise InputError(f"{field.name} is {value}; expected a positive number.")
 
 
+#: In place of a NAME.json: the mask network that comes with the package.
+SHIPPED_MASK = "shipped"
+
 _DEFAULT_RESIDUAL = GradientResidual()
 Similarity = Literal["gradient", "spherical", "stacked"]
 SIMILARITIES: tuple[Similarity, ...] = ("gradient", "spherical", "stacked")
@@ -217,9 +220,10 @@ _DEFAULT_LEVELS = (
 _DEFAULT_STRUCTURE_LEVELS = (
     Level(1.25, 0.7, 15, GradientResidual(window_px=6.0)),
     Level(0.7, 0.7, 12, GradientResidual(window_px=8.0)),
-    # twice: gain, variance and background are those of where a level begins
-    Level(0.3, 0.7, 5, WeightedGradientResidual(), min_decrease=3e-6),
-    Level(0.3, 0.7, 10, WeightedGradientResidual(), min_decrease=3e-6),
+    # three times: gain, variance and background are those of where a level begins
+    Level(0.3, 0.7, 4, WeightedGradientResidual(), min_decrease=3e-6),
+    Level(0.3, 0.7, 3, WeightedGradientResidual(), min_decrease=3e-6),
+    Level(0.3, 0.7, 6, WeightedGradientResidual(), min_decrease=3e-6),
 )
 _DEFAULT_OPTIMISER = LevenbergMarquardtConfig()
 _DEFAULT_GATE = GateConfig()
@@ -239,9 +243,9 @@ class RegistrationConfig:
             CT is one rigid body.
         structure_levels: with ``structures`` these follow upon those of ``levels`` that are coarser
             than the first of them.
-        mask_network: NAME.json of ``training/train_mask.py``, or "shipped" for the one that comes
-            with the package: with ``structures`` it masks metal and blades, in place of looking for
-            metal by its form. Empty: none.
+        mask_network: with ``structures`` a network masks metal and blades in the pictures:
+            "shipped", which comes with the package, or NAME.json of ``training/train_mask.py``.
+            Empty: metal is looked for by its form.
         optimiser: of every level.
         gate: accept or reject.
         trust: how likely a pose is right.
@@ -256,7 +260,7 @@ class RegistrationConfig:
     levels: tuple[Level, ...] = _DEFAULT_LEVELS
     structures: tuple[str, ...] = ()
     structure_levels: tuple[Level, ...] = _DEFAULT_STRUCTURE_LEVELS
-    mask_network: str = ""
+    mask_network: str = SHIPPED_MASK
     optimiser: LevenbergMarquardtConfig = _DEFAULT_OPTIMISER
     gate: GateConfig = _DEFAULT_GATE
     trust: TrustConfig = _DEFAULT_TRUST
@@ -284,7 +288,7 @@ class RegistrationConfig:
             )
         if any(level.is_learned for level in self.structure_levels):
             raise InputError("structure_levels: a learned level; expected gradient levels only.")
-        if self.mask_network and not self.structures:
+        if self.mask_network not in ("", SHIPPED_MASK) and not self.structures:
             raise InputError(
                 f"mask_network is {self.mask_network!r}, but no structures are named; expected "
                 "both: pictures of a whole rigid CT are compared with their metal."

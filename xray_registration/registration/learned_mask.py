@@ -13,14 +13,13 @@ from torch import Tensor
 
 from xray_registration.errors import InputError
 from xray_registration.imaging.pyramid import downsample
+from xray_registration.registration.config import SHIPPED_MASK
 from xray_registration.registration.objective import isocentre_depth, level_width
 from xray_registration.registration.view import View
 
 if TYPE_CHECKING:
     from xray_registration.learning.mask_network import MaskNetwork
 
-#: In place of a NAME.json: the network that comes with the package.
-SHIPPED = "shipped"
 _SMALLEST_PX = 32
 # As sure as this is sure enough: a pixel more round metal costs more than it saves
 _LEAST_LOGIT = 0.0
@@ -64,7 +63,7 @@ class LearnedMask:
 def loaded_mask(
     checkpoint: str, isocentre_lps_mm: np.ndarray, device: torch.device | str
 ) -> LearnedMask:
-    """From NAME.json of training/train_mask.py, or ``SHIPPED``.
+    """From NAME.json of training/train_mask.py, or ``SHIPPED_MASK``.
 
     Raises:
         InputError: damaged weights, or no such network.
@@ -74,7 +73,7 @@ def loaded_mask(
     from xray_registration.learning.shipped import shipped_weights
 
     path = Path(checkpoint)
-    if checkpoint == SHIPPED:
+    if checkpoint == SHIPPED_MASK:
         found = shipped_weights(KIND)
         if not found:
             raise InputError(

@@ -107,7 +107,7 @@ class Registrar:
         self._levels, self._of_structures = patient.levels, patient.of_structures
         self._learned = patient.learned
         self._mask: LearnedMask | None = None
-        if self.config.mask_network:
+        if self.config.structures and self.config.mask_network:
             self._mask = loaded_mask(self.config.mask_network, self.isocentre_lps_mm, self.device)
         self._gone_through = self._levels  # those that a registration goes through
         self.descent = Descent(self.config.optimiser, self.config.beam, self.isocentre_lps_mm)
@@ -301,7 +301,8 @@ class Registrar:
             iterations += rig.iterations
         placed = pictures
         for n, prepared in enumerate(self._of_structures):
-            if n in _MASKED_ANEW:
+            # a network sees no more from a better pose
+            if n in _MASKED_ANEW and (n == 0 or self._mask is None):
                 pictures = self._without_foreign_objects(placed, poses, _MASKED_ANEW[n])
             objective = self.descent.objective(prepared, pictures, poses)
             minimum = self.descent.minimum(objective, poses, prepared.level)
