@@ -13,6 +13,7 @@ from torch import Tensor
 from xray_registration.geometry import Camera, PositionerPose, camera_from_positioner, se3
 from xray_registration.imaging.radiograph import Radiograph
 from xray_registration.imaging.volume import CTVolume
+from xray_registration.registration.detected import IDEAL_BEAM, BeamConfig, detected
 from xray_registration.registration.objective import Objective, cut_faces, ends_of, level_width
 from xray_registration.registration.view import View
 from xray_registration.rendering import AttenuationVolume, JosephProjector
@@ -76,6 +77,7 @@ def objective_of(
     margin_mm: float = 16.0,
     residual: GradientResidual | WeightedGradientResidual | None = None,
     background: JosephProjector | None = None,
+    beam: BeamConfig = IDEAL_BEAM,
 ) -> Objective:
     volume = projector.volume
     ends = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
@@ -92,10 +94,11 @@ def objective_of(
         starts=starts,
         margin_mm=margin_mm,
         background=background,
+        beam=beam,
     )
 
 
-@pytest.fixture(scope="module", params=["everywhere alike", "weighted"])
+@pytest.fixture(scope="module", params=["everywhere alike", "weighted", "weighted, real beam"])
 def biplane(request: pytest.FixtureRequest) -> tuple[Objective, Tensor]:
     """Two views a quarter turn apart in a rig whose axes are nobody's, and two starts; the whole
     patient, or bones before a background.
@@ -112,7 +115,10 @@ def biplane(request: pytest.FixtureRequest) -> tuple[Objective, Tensor]:
         return objective_of(views, projector, starts), starts
     residual = WeightedGradientResidual(window_px=4.0, gain_px=8.0, tile_px=8)
     background = JosephProjector(smooth_phantom(seed=4), ISOCENTRE, backend="torch")
-    objective = objective_of(views, projector, starts, residual=residual, background=background)
+    beam = BeamConfig(0.6, 0.1) if request.param.endswith("beam") else IDEAL_BEAM
+    objective = objective_of(
+        views, projector, starts, residual=residual, background=background, beam=beam
+    )
     return objective, starts
 
 
@@ -144,6 +150,25 @@ def test_places_pick_the_starts_own_pixels(biplane: tuple[Objective, Tensor]) ->
     torch.testing.assert_close(
         correlations[1:], objective.correlations(starts[1:], torch.tensor([1]))
     )
+
+
+def test_bones_before_a_background_are_flattened_as_the_beam_flattens_the_patient() -> None:
+    bones = JosephProjector(smooth_phantom(), ISOCENTRE, backend="torch")
+    background = JosephProjector(smooth_phantom(seed=4), ISOCENTRE, backend="torch")
+    pose, beam = torch.from_numpy(pose_at(5, 3))[None], BeamConfig(0.9, 0.3)
+    lines = bones.image(pose, CAMERA) + background.image(pose, CAMERA)
+    picture = detected(lines, beam)[0].numpy()
+    radiograph = Radiograph(picture, np.ones(picture.shape, bool), "attenuation")
+    view = View(radiograph, CAMERA, np.eye(4))
+    residual = WeightedGradientResidual(window_px=4.0, gain_px=8.0, tile_px=8)
+    rms = []
+    for given in (beam, IDEAL_BEAM):
+        objective = objective_of(
+            [view], bones, pose, residual=residual, background=background, beam=given
+        )
+        off, _, weight = objective(pose, torch.arange(1))
+        rms.append(float((off * weight).square().mean().sqrt()))
+    assert rms[0] < 0.3 * rms[1]
 
 
 def test_the_true_pose_has_no_residual_and_full_correlation() -> None:

@@ -26,7 +26,8 @@ SAME_SIMILARITY = 1e-3
 """Two poses whose similarities differ by less are equally good."""
 _JUDGED_PIXEL_MM = 1.25
 # of covariances, so that NEES is about 6: docs/design/covariance.md
-_INFLATION, _INFLATION_OF_SEVERAL_VIEWS, _INFLATION_OF_STRUCTURES = 2.3, 3.7, 4.0
+_INFLATION, _INFLATION_OF_SEVERAL_VIEWS = 2.3, 3.7
+_INFLATION_OF_STRUCTURES, _INFLATION_OF_STRUCTURES_IN_SEVERAL_VIEWS = 4.0, 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +106,13 @@ class Judge:
         self, objective: Objective, minimum: Minimum, views: int
     ) -> NDArray[np.float64]:
         """(6, 6) of the pose of ``minimum``; ``objective`` was made at it."""
-        if self.of_structures or self.config.refines_rig(views):
+        with_rig = self.config.refines_rig(views)
+        if self.of_structures or with_rig:
             last = (self.levels + self.of_structures)[-1]
-            return pose_covariance(
-                minimum, last.level.residual.smoothing_px, _INFLATION_OF_STRUCTURES
-            )
+            inflation = _INFLATION_OF_STRUCTURES
+            if views > 1 and not with_rig:
+                inflation = _INFLATION_OF_STRUCTURES_IN_SEVERAL_VIEWS
+            return pose_covariance(minimum, last.level.residual.smoothing_px, inflation)
         linear = objective(minimum.poses, torch.zeros(1, dtype=torch.long))
         inflation = _INFLATION if views == 1 else _INFLATION_OF_SEVERAL_VIEWS
         return block_covariance(linear, objective.shapes, self.config.optimiser.huber, inflation)
