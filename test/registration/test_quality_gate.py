@@ -15,6 +15,7 @@ from xray_registration.registration.result import Reason
 GATE = GateConfig(
     min_similarity=0.7,
     min_similarity_several_views=0.5,
+    min_similarity_of_structures=0.6,
     min_overlap=0.2,
     max_sigma_mm=1.0,
     max_unsettled_mm=0.3,
@@ -51,6 +52,15 @@ FAULTS: list[tuple[Reason, dict[str, Any], tuple[str, ...]]] = [
     ),
     (Reason.FAR_FROM_START, {"correction": np.full(6, np.nan)}, ("40 mm",)),
 ]
+
+
+def test_named_bones_in_several_views_have_a_threshold_of_their_own() -> None:
+    low = replace(GOOD, view_similarities=(0.9, 0.55))
+    assert decide(low, GATE)[0] is Reason.ACCEPTED
+    reason, text = decide(replace(low, of_structures=True), GATE)
+    assert reason is Reason.LOW_SIMILARITY
+    assert "0.600" in text
+    assert decide(replace(GOOD, of_structures=True), GATE)[0] is Reason.ACCEPTED
 
 
 def test_good_evidence_is_accepted_with_its_figures() -> None:

@@ -116,6 +116,7 @@ class GateConfig:
             have 1.25 mm or more, since that of finer ones falls with the dose.
         min_similarity_several_views: the same of every one of two or more views: that a wrong pose
             looks right in each of them happens far less often. Figures: docs/design/gate.md.
+        min_similarity_of_structures: the same of every one of several views where bones are named.
         min_overlap: of CT and picture, see ``Objective.overlaps``; the least of the views counts.
         max_sigma_mm: largest standard deviation of a target at ``rotation_scale_mm`` from the
             isocentre that the normal matrix may predict.
@@ -132,6 +133,7 @@ class GateConfig:
 
     min_similarity: float = 0.85
     min_similarity_several_views: float = 0.6
+    min_similarity_of_structures: float = 0.72
     min_overlap: float = 0.15
     max_sigma_mm: float = 0.65
     max_unsettled_mm: float = 0.3
@@ -144,6 +146,7 @@ class GateConfig:
         for name in (
             "min_similarity",
             "min_similarity_several_views",
+            "min_similarity_of_structures",
             "min_overlap",
             "min_level_margin",
             "clear_level_margin",

@@ -79,6 +79,7 @@ class Judge:
                 if minimum.termination[0] is Termination.ITERATIONS
                 else 0.0
             ),
+            of_structures=bool(self.of_structures),
         )
         reason, text = decide(evidence, self.config.gate)
         if not finite:

@@ -26,6 +26,7 @@ class Evidence:
     correction: NDArray[np.float64]  # (6,) from start to pose, (v mm, w rad)
     rotation_scale_mm: float
     unsettled_mm: float = 0.0  # last step of an optimisation that met its iteration limit
+    of_structures: bool = False  # named bones, apart from the rest of the patient
 
 
 def decide(evidence: Evidence, config: GateConfig) -> tuple[Reason, str]:
@@ -49,6 +50,8 @@ def decide(evidence: Evidence, config: GateConfig) -> tuple[Reason, str]:
     if len(evidence.view_similarities) > 1:
         where = f" in view {int(np.argmin(evidence.view_similarities))}"
         needed = config.min_similarity_several_views
+        if evidence.of_structures:
+            needed = config.min_similarity_of_structures
     if similarity < needed:
         return Reason.LOW_SIMILARITY, f"similarity {similarity:.3f}{where} is below {needed:.3f}"
     sigma = largest_sigma_mm(evidence.covariance, evidence.rotation_scale_mm)

@@ -14,6 +14,11 @@ _GATE_LIMITS = (
         1.0,
         "The same when two or more views are registered together; every view must reach it.",
     ),
+    (
+        "min_similarity_of_structures",
+        1.0,
+        "The same of every one of several views where the configuration names structures.",
+    ),
     ("min_overlap", 1.0, "Overlap of CT and picture below which a pose is rejected."),
     (
         "max_sigma_mm",
