@@ -42,7 +42,7 @@ def main() -> int:
 def train(arguments: argparse.Namespace) -> int:
     cts = [load_named_ct(given) for given in arguments.ct]
     seed, config = arguments.seed, MaskNetworkConfig()
-    # as many volumes of each as memory holds together
+    # some eight volumes in all, and more than the CT as it is of each
     variants = VariantConfig(count=max(2, 8 // len(cts)))
     subjects = [
         Subject.of(

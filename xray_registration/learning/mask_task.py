@@ -23,9 +23,8 @@ from xray_registration.learning.mask_network import (
 )
 from xray_registration.learning.occlusion import field_of_view, metal_path_mm
 from xray_registration.learning.randomisation import Draws
-from xray_registration.learning.stream import Subject, made_ahead
+from xray_registration.learning.stream import RenderedSubjects, Subject, made_ahead
 from xray_registration.registration.detected import BeamConfig, detected
-from xray_registration.rendering import JosephProjector
 from xray_registration.similarity.filters import blurred
 
 _LEAST_METAL_MM = 0.15
@@ -65,10 +64,7 @@ class MaskTask:
         self.model: nn.Module = network.to(memory_format=torch.channels_last)
         self._bf16 = bf16
         self._config, self._seed = config, seed
-        self._subjects = [
-            (s.space, [JosephProjector(v, np.array(s.space.isocentre_lps_mm)) for v in s.volumes])
-            for s in subjects
-        ]
+        self._subjects = RenderedSubjects(subjects)
         distance_mm = subjects[0].space.source_isocentre_mm
         self._camera = Camera.from_detector(size, size, config.pixel_mm, distance_mm)
         self._batch_size, self._held_out_batches = batch_size, held_out_batches
@@ -87,8 +83,7 @@ class MaskTask:
 
     def _lines(self, random: np.random.Generator) -> Tensor:
         """Line integrals (B, S, S) of one patient."""
-        space, projectors = self._subjects[int(random.integers(len(self._subjects)))]
-        projector = projectors[int(random.integers(len(projectors)))]
+        space, projector = self._subjects.drawn(random)
         lines = projector.image(space.sample(random, self._batch_size), self._camera)
         # a network must not learn which end the head is, nor that spines are upright
         return torch.rot90(lines, int(random.integers(4)), (1, 2))

@@ -63,6 +63,21 @@ class Subject:
         return cls(patients.volumes, PoseSpace((x, y, z), **asdict(pose)))
 
 
+class RenderedSubjects:
+    """The projectors of some patients' variants, one of which is drawn at a time."""
+
+    def __init__(self, subjects: Sequence[Subject]) -> None:
+        self._each = [
+            (s.space, [JosephProjector(v, s.space.isocentre_lps_mm) for v in s.volumes])
+            for s in subjects
+        ]
+
+    def drawn(self, random: np.random.Generator) -> tuple[PoseSpace, JosephProjector]:
+        """A patient's poses, and the projector of one of his variants."""
+        space, projectors = self._each[int(random.integers(len(self._each)))]
+        return space, projectors[int(random.integers(len(projectors)))]
+
+
 class RegressorStream:
     """Renders and disturbs pictures of one patient's variants, or of several patients'."""
 
@@ -76,10 +91,8 @@ class RegressorStream:
         mild_batches: int = 0,
     ) -> None:
         """Prepare; the disturbances of the first ``mild_batches`` grow from a fifth to all."""
-        self._subjects = [
-            (s.space, [JosephProjector(v, s.space.isocentre_lps_mm) for v in s.volumes])
-            for s in subjects
-        ]
+        self._subjects = RenderedSubjects(subjects)
+        self._px_per_mm = canonical.camera.fx / subjects[0].space.source_isocentre_mm
         self._canonical = canonical
         self._randomisation = randomisation
         self.batch_size = batch_size
@@ -100,18 +113,16 @@ class RegressorStream:
         camera = self._canonical.camera
         lines, numbers = [], []
         for first in range(0, self.batch_size, _GROUP):
-            space, projectors = self._subjects[int(random.integers(len(self._subjects)))]
-            projector = projectors[int(random.integers(len(projectors)))]
+            space, projector = self._subjects.drawn(random)
             poses = space.sample(random, min(_GROUP, self.batch_size - first))
             lines.append(projector.image(poses, camera))
             numbers.append(space.encode(poses).to(torch.float32))
-        px_per_mm = camera.fx / self._subjects[0][0].source_isocentre_mm
         seed = (self._seed, stream, number)
         undisturbed = torch.cat(lines)
         config = self._randomisation
         if stream == _TRAINING and number < self._mild_batches:
             config = config.milder(0.2 + 0.8 * number / self._mild_batches)
-        images, usable = randomised(undisturbed, config, seed, px_per_mm)
+        images, usable = randomised(undisturbed, config, seed, self._px_per_mm)
         return undisturbed, images, usable, torch.cat(numbers)
 
     def _made(self, stream: int, number: int) -> Batch:
