@@ -15,7 +15,11 @@ from xray_registration.registration.trust import (
 )
 
 TRUST = TrustConfig(
-    even_similarity=0.8, even_similarity_several_views=0.5, width=0.05, right_mm=2.0
+    even_similarity=0.8,
+    even_similarity_several_views=0.5,
+    even_similarity_of_structures=0.7,
+    width=0.05,
+    right_mm=2.0,
 )
 SHARP = np.diag([1e-4] * 3 + [1e-12] * 3)
 
@@ -46,6 +50,14 @@ def test_largest_sigma_is_that_of_the_worst_direction() -> None:
 def test_curve_of_the_similarity(similarities: tuple[float, ...], expected: float) -> None:
     found = probability_right(similarities, SHARP, 100.0, TRUST)
     assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_named_bones_in_several_views_have_a_curve_of_their_own() -> None:
+    found = [
+        probability_right(similarities, SHARP, 100.0, TRUST, of_structures=True)
+        for similarities in ((0.9, 0.7), (0.75, 0.9), (0.8,))
+    ]
+    assert found == pytest.approx([0.5, 1 / (1 + math.exp(-1)), 0.5])
 
 
 def test_a_picture_that_leaves_the_depth_open_is_not_trusted() -> None:

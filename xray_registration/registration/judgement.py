@@ -99,7 +99,11 @@ class Judge:
             seconds=0.0,  # the caller knows
             device=str(self.device),
             probability=probability_right(
-                final.tolist(), covariance, evidence.rotation_scale_mm, self.config.trust
+                final.tolist(),
+                covariance,
+                evidence.rotation_scale_mm,
+                self.config.trust,
+                evidence.of_structures,
             ),
         )
 

@@ -21,12 +21,15 @@ class TrustConfig:
     Attributes:
         even_similarity: as many poses with it are right as are wrong, one view.
         even_similarity_several_views: the same of two or more.
+        even_similarity_of_structures: the same of two or more in which named bones are sought: the
+            hidden rest is explained away, so that wrong poses look better too.
         width: of the curve: at ``even_similarity`` plus so much 73 % are right.
         right_mm: a pose is right when its targets are nearer than that.
     """
 
     even_similarity: float = 0.845
     even_similarity_several_views: float = 0.5
+    even_similarity_of_structures: float = 0.72
     width: float = 0.026
     right_mm: float = 2.0
 
@@ -43,6 +46,7 @@ def probability_right(
     covariance: NDArray[np.float64],
     rotation_scale_mm: float,
     config: TrustConfig,
+    of_structures: bool = False,
 ) -> float:
     """Probability, 0 to 1, that the targets are within ``right_mm``.
 
@@ -54,12 +58,16 @@ def probability_right(
         covariance: (6, 6) of (v mm, w rad) about the isocentre.
         rotation_scale_mm: distance of the targets at which a rotation counts.
         config: the curve.
+        of_structures: the similarities are those of named bones.
     """
     similarity = float(np.min(view_similarities))
     if not (np.isfinite(similarity) and np.isfinite(covariance).all()):
         return 0.0
-    several = len(view_similarities) > 1
-    even = config.even_similarity_several_views if several else config.even_similarity
+    even = config.even_similarity
+    if len(view_similarities) > 1:
+        even = config.even_similarity_several_views
+        if of_structures:
+            even = config.even_similarity_of_structures
     z = float(np.clip((similarity - even) / config.width, -500.0, 500.0))
     return _near(covariance, rotation_scale_mm, config.right_mm) / (1.0 + math.exp(-z))
 
