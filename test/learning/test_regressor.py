@@ -13,7 +13,7 @@ from xray_registration.learning.config import TrainingConfig
 from xray_registration.learning.network import Mixture, NetworkConfig, PoseNetwork
 from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.regressor import PoseDistribution
-from xray_registration.learning.stream import RegressorStream, Subject
+from xray_registration.learning.stream import RegressorStream, Subject, made_ahead
 
 SPACE = PoseSpace((10.0, -20.0, 30.0))
 
@@ -78,7 +78,7 @@ def test_network_shapes_and_floor() -> None:
 
 def test_batches_are_functions_of_their_number(subject: Subject, tiny: TrainingConfig) -> None:
     stream = RegressorStream([subject], tiny.canonical, tiny.randomisation, 4, 7)
-    with closing(stream.ahead(1, 2)) as batches:
+    with closing(made_ahead(stream.batch, 1, 2)) as batches:
         ahead = list(itertools.islice(batches, 2))
     for batch, number in zip(ahead, (1, 3), strict=True):
         again = stream.batch(number)
@@ -93,5 +93,24 @@ def test_an_error_of_the_producing_thread_reaches_the_caller(
 ) -> None:
     stream = RegressorStream([subject], tiny.canonical, tiny.randomisation, 4, 7)
     monkeypatch.setattr(stream, "batch", lambda number: 1 / 0)
-    with closing(stream.ahead(0)) as batches, pytest.raises(ZeroDivisionError):
+    with closing(made_ahead(stream.batch, 0)) as batches, pytest.raises(ZeroDivisionError):
         next(batches)
+
+
+def test_the_thread_that_renders_has_a_core_of_its_own() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        inside = []
+
+        def make(number: int) -> int:
+            inside.append(torch.get_num_threads())
+            return number
+
+        with closing(made_ahead(make, 4, 2)) as batches:
+            assert [next(batches), next(batches)] == [4, 6]
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 3
+        assert set(inside) == {1}
+    finally:
+        torch.set_num_threads(before)

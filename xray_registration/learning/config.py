@@ -39,7 +39,7 @@ class OptimiserConfig:
         average: largest decay of the moving average of the weights, which is what is validated and
             saved; it grows from 0, so that a short run is not an average over its beginning.
         geodesic_weight: of the distance of the mixture's mean beside the likelihood.
-        bf16: autocast the network; used where the processor has bfloat16 arithmetic.
+        bf16: autocast the network where the machine has bfloat16 arithmetic (`has_bfloat16`).
     """
 
     learning_rate: float = 2e-3

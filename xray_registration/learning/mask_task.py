@@ -22,6 +22,7 @@ from xray_registration.learning.mask_network import (
     mask_input,
 )
 from xray_registration.learning.occlusion import field_of_view, metal_path_mm
+from xray_registration.learning.precision import has_bfloat16
 from xray_registration.learning.randomisation import Draws
 from xray_registration.learning.stream import RenderedSubjects, Subject, made_ahead
 from xray_registration.registration.detected import BeamConfig, detected
@@ -58,11 +59,11 @@ class MaskTask:
         held_out_batches: int = 8,
         bf16: bool = False,
     ) -> None:
-        """Prepare; ``bf16`` autocasts the network, for processors with bfloat16 arithmetic."""
+        """Prepare; ``bf16`` autocasts the network where the machine has bfloat16 arithmetic."""
         torch.manual_seed(seed)
         network: Any = MaskNetwork(config)
         self.model: nn.Module = network.to(memory_format=torch.channels_last)
-        self._bf16 = bf16
+        self._autocasts = bf16 and has_bfloat16()
         self._config, self._seed = config, seed
         self._subjects = RenderedSubjects(subjects)
         distance_mm = subjects[0].space.source_isocentre_mm
@@ -97,7 +98,7 @@ class MaskTask:
         factor = torch.ones(1, 2, 1, 1)
         factor[:, METAL] = _METAL_WEIGHT
         inputs = batch.inputs.to(memory_format=torch.channels_last)
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._bf16):
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._autocasts):
             logits = model(inputs)
         loss = F.binary_cross_entropy_with_logits(
             logits.float(), batch.truth, reduction="none", pos_weight=factor

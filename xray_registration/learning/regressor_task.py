@@ -12,13 +12,20 @@ from xray_registration.geometry import transform_points
 from xray_registration.learning.config import TrainingConfig
 from xray_registration.learning.losses import regressor_loss
 from xray_registration.learning.network import PoseNetwork
-from xray_registration.learning.stream import Batch, RegressorStream, Subject
+from xray_registration.learning.precision import has_bfloat16
+from xray_registration.learning.stream import Batch, RegressorStream, Subject, made_ahead
 
 _BOX_MM = (25.0, 25.0, 45.0)  # half edges of the box whose corners errors are measured at
 
 
 class RegressorTask:
-    """Network, stream, loss and figures."""
+    """Network, stream, loss and figures.
+
+    Attributes:
+        model: what is trained.
+        space: the first subject's.
+        autocasts: whether the network runs in bfloat16 while it learns.
+    """
 
     def __init__(
         self,
@@ -32,6 +39,7 @@ class RegressorTask:
         self.model: nn.Module = network.to(memory_format=torch.channels_last)
         self._config = config
         self._device = torch.device(device)
+        self.autocasts = config.optimiser.bf16 and has_bfloat16(device)
         self._stream = RegressorStream(
             subjects,
             config.canonical,
@@ -44,13 +52,13 @@ class RegressorTask:
 
     def batches(self, first: int, step: int) -> Generator[Batch, None, None]:
         """See `trainer.Task`."""
-        return self._stream.ahead(first, step)
+        return made_ahead(self._stream.batch, first, step)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """See `trainer.Task`."""
         settings = self._config.optimiser
         inputs = batch.inputs.to(self._device, memory_format=torch.channels_last)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=settings.bf16):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.autocasts):
             mixture = model(inputs)
         numbers = batch.numbers.to(self._device)
         return regressor_loss(mixture, numbers, self.space, settings.geodesic_weight)

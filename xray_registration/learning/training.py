@@ -137,6 +137,7 @@ def _facts(
         **facts_of(task.space, config.canonical, config.network),
         "training": config.to_dict(),
         "validation": {k: round(v, 3) for k, v in trained.figures.items() if k != "score"},
+        "precision": "bfloat16" if task.autocasts else "float32",
         "steps": trained.steps,
         "pictures": trained.steps * config.batch_size * processes.world,
         "minutes": round(trained.seconds / 60, 2),
