@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,15 @@ import pytest
 
 from xray_registration.errors import InputError, XrayRegistrationError
 from xray_registration.evaluation import methods
+from xray_registration.evaluation.datasets import load_patient
 from xray_registration.evaluation.protocol import Protocol
 from xray_registration.evaluation.records import append_records, read_records
 from xray_registration.evaluation.runner import RECORDS, RunOptions, run_protocol
+from xray_registration.learning.canonical import CanonicalCamera
+from xray_registration.learning.config import TrainingConfig
+from xray_registration.learning.network import NetworkConfig
+from xray_registration.learning.patients import VariantConfig
+from xray_registration.learning.training import train_regressor
 from xray_registration.registration import Level, RegistrationConfig
 
 QUICK = RunOptions(quick=True)
@@ -27,6 +35,20 @@ def stable(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Without what differs from run to run."""
     return [{k: v for k, v in r.items() if k not in ("seconds", "cpu_s", "input_cpu_s")}
             for r in records]  # fmt: skip
+
+
+def _one_step_of_training(protocol: Protocol, folder: Path) -> Path:
+    ct, _ = load_patient(protocol.patient)
+    config = TrainingConfig(
+        steps=1,
+        batch_size=2,
+        held_out_batches=1,
+        spacing_mm=6.0,
+        canonical=CanonicalCamera(size=32),
+        network=NetworkConfig(width=8, blocks=(1, 1, 1, 1), hypotheses=2, hidden=8),
+        variants=VariantConfig(count=1),
+    )
+    return train_regressor([ct], [ct.bone_box_lps().mean(0)], config, folder)
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -115,6 +137,24 @@ class TestInOneProcess:
         assert record["views"] == 2
         assert record["mtre_mm"] < 0.5
 
+    def test_weights_of_ones_own(self, small_protocol: Protocol, tmp_path: Path) -> None:
+        weights = tmp_path / "weights"
+        weights.mkdir()
+        path = _one_step_of_training(small_protocol, weights)
+        options = replace(COARSE, methods=(methods.OURS_NO_START,), checkpoint=path)
+        records = run_protocol(small_protocol, options, tmp_path / "run", lambda _: None)
+        assert [r["error"] for r in records] == [None] * 4
+        # what the weights are decides, not where they lie
+        moved = shutil.copytree(weights, tmp_path / "moved") / path.name
+        said: list[str] = []
+        options = replace(options, checkpoint=moved)
+        again = run_protocol(small_protocol, options, tmp_path / "run", said.append)
+        assert again == records
+        assert "4 of 4 results are there already" in said[0]
+        absent = replace(options, checkpoint=tmp_path / "nothing.json")
+        with pytest.raises(InputError, match="nothing"):
+            run_protocol(small_protocol, absent, tmp_path / "other", lambda _: None)
+
     def test_a_folder_that_cannot_be(self, small_protocol: Protocol, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(InputError, match="file"):
@@ -126,6 +166,8 @@ def test_bad_options() -> None:
         RunOptions(methods=("simplex",))
     with pytest.raises(InputError, match="jobs is 0"):
         RunOptions(jobs=0)
+    with pytest.raises(InputError, match=r"w\.json: it is of ours-no-start"):
+        RunOptions(checkpoint=Path("w.json"))
 
 
 def test_records_survive_half_lines_and_are_appended_whole(tmp_path: Path) -> None:

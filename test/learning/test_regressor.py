@@ -74,6 +74,8 @@ def test_network_shapes_and_floor() -> None:
     assert mixture.log_scales.min() >= -1.6
     with pytest.raises(InputError, match="four stages"):
         NetworkConfig(blocks=(1, 2))
+    with pytest.raises(InputError, match="width >= 8"):
+        NetworkConfig(width=6)
 
 
 def test_batches_are_functions_of_their_number(subject: Subject, tiny: TrainingConfig) -> None:

@@ -45,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead: ours, ours-no-start (its starts are the regressor's), adam, powell, cma-es; "
         "repeat",
     )
+    group.add_argument(
+        "--checkpoint",
+        metavar="WEIGHTS",
+        help="of ours-no-start: regressor.json of 'train' (default: the package's)",
+    )
     group.add_argument("--config", metavar="YAML", help="configuration of the registration")
     group.add_argument("--device", default="cpu", metavar="DEVICE", help="of ours; default: cpu")
     group.add_argument("--jobs", type=int, metavar="N", help="processes; default: one per core")
@@ -86,12 +91,16 @@ def _options(arguments: argparse.Namespace) -> RunOptions:
     if arguments.config is not None:
         data = read_yaml_mapping(Path(arguments.config))
         config = RegistrationConfig.from_dict(data, source=arguments.config)
+    checkpoint = None
+    if arguments.checkpoint is not None:
+        checkpoint = Path(arguments.checkpoint).resolve()
     methods = tuple(arguments.method or ((OURS, *BASELINES) if arguments.baselines else (OURS,)))
     return RunOptions(
         quick=arguments.quick,
         methods=tuple(dict.fromkeys(methods)),
         config=config,
         device=arguments.device,
+        checkpoint=checkpoint,
         jobs=available_cores() if arguments.jobs is None else arguments.jobs,
         threads=arguments.threads,
         cluster=arguments.cluster,
@@ -141,6 +150,7 @@ def misplaced(arguments: argparse.Namespace) -> list[str]:
         "--quick": arguments.quick,
         "--baselines": arguments.baselines,
         "--method": arguments.method,
+        "--checkpoint": arguments.checkpoint,
         "--config": arguments.config,
         "--jobs": arguments.jobs,
         "--cluster": arguments.cluster,

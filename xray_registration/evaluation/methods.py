@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,13 +116,20 @@ class Ours(Method):
 
 
 class OursWithoutStart(Ours):
-    """The same from nothing but the picture; there must be weights for the CT in the package."""
+    """The same from nothing but the picture; ``checkpoint`` None: by the package's weights."""
 
     name = OURS_NO_START
 
-    def __init__(self, ct: CTVolume, *more: Any) -> None:
-        super().__init__(ct, *more)
-        self._proposer = RegressorStart.for_ct(ct)
+    def __init__(
+        self,
+        ct: CTVolume,
+        labels: LabelMap | None,
+        config: RegistrationConfig | None = None,
+        device: str = "cpu",
+        checkpoint: Path | None = None,
+    ) -> None:
+        super().__init__(ct, labels, config, device)
+        self._proposer = RegressorStart.for_ct(ct, checkpoint)
 
     def register(self, views: Sequence[View], rig_from_ct_start: NDArray[np.float64]) -> Outcome:
         """See `Method`."""
@@ -138,16 +146,19 @@ def make_method(
     labels: LabelMap | None,
     config: RegistrationConfig | None = None,
     device: str = "cpu",
+    checkpoint: Path | None = None,
 ) -> Method:
-    """One of METHODS; ``config`` and ``device`` are for REGISTRARS.
+    """One of METHODS; ``config`` and ``device`` are for REGISTRARS, ``checkpoint`` (weights of a
+    regressor; None: those of the package) is for OURS_NO_START.
 
     Raises:
-        InputError: an unknown name; no start-pose weights for this CT.
+        InputError: an unknown name; no start-pose weights for this CT, or unusable ones.
         MissingDependencyError: "cma-es" without the package cma.
     """
-    if name in REGISTRARS:
-        kind = Ours if name == OURS else OursWithoutStart
-        return kind(ct, labels, config, device)
+    if name == OURS:
+        return Ours(ct, labels, config, device)
+    if name == OURS_NO_START:
+        return OursWithoutStart(ct, labels, config, device, checkpoint)
     from xray_registration.evaluation import baselines
 
     kinds = {"adam": baselines.Adam, "powell": baselines.Powell, "cma-es": baselines.CmaEs}

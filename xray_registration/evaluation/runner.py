@@ -20,7 +20,7 @@ from typing import Any
 
 from xray_registration.errors import InputError, XrayRegistrationError
 from xray_registration.evaluation.cases import Case
-from xray_registration.evaluation.methods import METHODS, OURS
+from xray_registration.evaluation.methods import METHODS, OURS, OURS_NO_START
 from xray_registration.evaluation.pictures import cached
 from xray_registration.evaluation.protocol import Protocol
 from xray_registration.evaluation.records import (
@@ -54,6 +54,7 @@ class RunOptions:
         methods: of METHODS.
         config: of "ours"; None = default.
         device: of "ours".
+        checkpoint: of "ours-no-start": weights in place of the package's.
         jobs: worker processes on this machine.
         threads: of each worker. With more than one, small tensors make threads wait for each other
             and CPU times are no longer comparable.
@@ -64,6 +65,7 @@ class RunOptions:
     methods: tuple[str, ...] = (OURS,)
     config: RegistrationConfig | None = None
     device: str = "cpu"
+    checkpoint: Path | None = None
     jobs: int = 1
     threads: int = 1
     cluster: str | None = None
@@ -72,6 +74,11 @@ class RunOptions:
         unknown = sorted(set(self.methods) - set(METHODS))
         if unknown or not self.methods:
             raise InputError(f"methods: {unknown}; expected some of {', '.join(METHODS)}.")
+        if self.checkpoint is not None and OURS_NO_START not in self.methods:
+            raise InputError(
+                f"checkpoint is {self.checkpoint}: it is of {OURS_NO_START}, but methods are "
+                f"{', '.join(self.methods)}."
+            )
         for name in ("jobs", "threads"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected 1 or more.")
@@ -133,6 +140,7 @@ def make_job(protocol: Protocol, options: RunOptions) -> Job:
         quick=options.quick,
         config="" if config is None else json.dumps(config.to_dict()),
         device=options.device,
+        checkpoint="" if options.checkpoint is None else str(options.checkpoint),
         threads=options.threads,
     )
 

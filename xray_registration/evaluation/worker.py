@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,12 @@ from xray_registration.errors import InputError
 from xray_registration.evaluation.cases import Case, make_cases
 from xray_registration.evaluation.datasets import load_patient
 from xray_registration.evaluation.fingerprint import METHOD_CODE, code_fingerprint
-from xray_registration.evaluation.methods import REGISTRARS, Method, make_method
+from xray_registration.evaluation.methods import (
+    OURS_NO_START,
+    REGISTRARS,
+    Method,
+    make_method,
+)
 from xray_registration.evaluation.pictures import Picture, picture_key, pictures_of
 from xray_registration.evaluation.protocol import Protocol, protocol_from_dict
 from xray_registration.evaluation.records import Record, base_record, outcome_fields
@@ -32,6 +38,8 @@ from xray_registration.evaluation.targets import (
     centroid_targets,
     surface_targets,
 )
+from xray_registration.learning.checkpoint import load_checkpoint
+from xray_registration.learning.regressor import KIND as REGRESSOR
 from xray_registration.memory import keep_freed_memory
 from xray_registration.registration import RegistrationConfig, View
 
@@ -45,6 +53,7 @@ class Job:
         quick: which cases.
         config: JSON of `RegistrationConfig.to_dict`, "" for the default.
         device: of "ours".
+        checkpoint: of "ours-no-start": path of the weights, "" for those of the package.
         threads: per worker process.
     """
 
@@ -52,6 +61,7 @@ class Job:
     quick: bool
     config: str = ""
     device: str = "cpu"
+    checkpoint: str = ""
     threads: int = 1
 
 
@@ -97,6 +107,7 @@ def record_identity(job: Job, case: Case, method: str) -> str:
         code_fingerprint(METHOD_CODE),
         _settings_of_ours(job).to_dict() if method in REGISTRARS else "",
         job.device if method in REGISTRARS else "",
+        *([_weights_of(job.checkpoint)] if method == OURS_NO_START and job.checkpoint else []),
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
@@ -198,4 +209,11 @@ def _settings_of_ours(job: Job) -> RegistrationConfig:
 def _made(job: Job, name: str) -> Method:
     protocol = protocol_from_dict(json.loads(job.protocol))
     ct, labels = load_patient(protocol.patient)
-    return make_method(name, ct, labels, _settings_of_ours(job), job.device)
+    checkpoint = Path(job.checkpoint) if job.checkpoint else None
+    return make_method(name, ct, labels, _settings_of_ours(job), job.device, checkpoint)
+
+
+@lru_cache(maxsize=8)
+def _weights_of(checkpoint: str) -> str:
+    """Their sha256, not their path, decides a record."""
+    return str(load_checkpoint(Path(checkpoint), REGRESSOR).facts["weights_sha256"])

@@ -31,8 +31,11 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
-        if self.width < 4 or self.hidden < 4 or self.hypotheses < 1 or len(self.blocks) != 4:
-            raise InputError(f"{self}: expected width, hidden >= 4, hypotheses >= 1, four stages.")
+        # width 4 to 6: PyTorch 2.13 writes out of bounds in the convolutions' gradients (AVX2)
+        if self.width < 8 or self.hidden < 4 or self.hypotheses < 1 or len(self.blocks) != 4:
+            raise InputError(
+                f"{self}: expected width >= 8, hidden >= 4, hypotheses >= 1, four stages."
+            )
 
 
 @dataclass(frozen=True)
