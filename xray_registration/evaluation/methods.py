@@ -120,15 +120,8 @@ class OursWithoutStart(Ours):
 
     name = OURS_NO_START
 
-    def __init__(
-        self,
-        ct: CTVolume,
-        labels: LabelMap | None,
-        config: RegistrationConfig | None = None,
-        device: str = "cpu",
-        checkpoint: Path | None = None,
-    ) -> None:
-        super().__init__(ct, labels, config, device)
+    def __init__(self, ct: CTVolume, *more: Any, checkpoint: Path | None = None) -> None:
+        super().__init__(ct, *more)
         self._proposer = RegressorStart.for_ct(ct, checkpoint)
 
     def register(self, views: Sequence[View], rig_from_ct_start: NDArray[np.float64]) -> Outcome:
@@ -158,7 +151,7 @@ def make_method(
     if name == OURS:
         return Ours(ct, labels, config, device)
     if name == OURS_NO_START:
-        return OursWithoutStart(ct, labels, config, device, checkpoint)
+        return OursWithoutStart(ct, labels, config, device, checkpoint=checkpoint)
     from xray_registration.evaluation import baselines
 
     kinds = {"adam": baselines.Adam, "powell": baselines.Powell, "cma-es": baselines.CmaEs}
