@@ -137,23 +137,26 @@ class TestInOneProcess:
         assert record["views"] == 2
         assert record["mtre_mm"] < 0.5
 
-    def test_weights_of_ones_own(self, small_protocol: Protocol, tmp_path: Path) -> None:
+    def test_weights_of_ones_own(
+        self, make_protocol: Callable[..., Protocol], tmp_path: Path
+    ) -> None:
+        protocol = make_protocol(starts={"bins_mm": [0, 4]}, quick_per_bin=1)
         weights = tmp_path / "weights"
         weights.mkdir()
-        path = _one_step_of_training(small_protocol, weights)
+        path = _one_step_of_training(protocol, weights)
         options = replace(COARSE, methods=(methods.OURS_NO_START,), checkpoint=path)
-        records = run_protocol(small_protocol, options, tmp_path / "run", lambda _: None)
-        assert [r["error"] for r in records] == [None] * 4
+        records = run_protocol(protocol, options, tmp_path / "run", lambda _: None)
+        assert [r["error"] for r in records] == [None]
         # what the weights are decides, not where they lie
         moved = shutil.copytree(weights, tmp_path / "moved") / path.name
         said: list[str] = []
         options = replace(options, checkpoint=moved)
-        again = run_protocol(small_protocol, options, tmp_path / "run", said.append)
+        again = run_protocol(protocol, options, tmp_path / "run", said.append)
         assert again == records
-        assert "4 of 4 results are there already" in said[0]
+        assert "1 of 1 results are there already" in said[0]
         absent = replace(options, checkpoint=tmp_path / "nothing.json")
         with pytest.raises(InputError, match="nothing"):
-            run_protocol(small_protocol, absent, tmp_path / "other", lambda _: None)
+            run_protocol(protocol, absent, tmp_path / "other", lambda _: None)
 
     def test_a_folder_that_cannot_be(self, small_protocol: Protocol, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
