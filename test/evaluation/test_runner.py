@@ -20,9 +20,7 @@ from xray_registration.evaluation.datasets import load_patient
 from xray_registration.evaluation.protocol import Protocol
 from xray_registration.evaluation.records import append_records, read_records
 from xray_registration.evaluation.runner import RECORDS, RunOptions, run_protocol
-from xray_registration.learning.canonical import CanonicalCamera
 from xray_registration.learning.config import TrainingConfig
-from xray_registration.learning.network import NetworkConfig
 from xray_registration.learning.patients import VariantConfig
 from xray_registration.learning.training import train_regressor
 from xray_registration.registration import Level, RegistrationConfig
@@ -39,15 +37,8 @@ def stable(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _one_step_of_training(protocol: Protocol, folder: Path) -> Path:
     ct, _ = load_patient(protocol.patient)
-    config = TrainingConfig(
-        steps=1,
-        batch_size=2,
-        held_out_batches=1,
-        spacing_mm=6.0,
-        canonical=CanonicalCamera(size=32),
-        network=NetworkConfig(width=8, blocks=(1, 1, 1, 1), hypotheses=2, hidden=8),
-        variants=VariantConfig(count=1),
-    )
+    few = VariantConfig(count=1)
+    config = TrainingConfig(steps=1, batch_size=2, held_out_batches=1, spacing_mm=6.0, variants=few)
     return train_regressor([ct], [ct.bone_box_lps().mean(0)], config, folder)
 
 

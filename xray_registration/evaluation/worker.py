@@ -107,7 +107,7 @@ def record_identity(job: Job, case: Case, method: str) -> str:
         code_fingerprint(METHOD_CODE),
         _settings_of_ours(job).to_dict() if method in REGISTRARS else "",
         job.device if method in REGISTRARS else "",
-        *([_weights_of(job.checkpoint)] if method == OURS_NO_START and job.checkpoint else []),
+        _weights_of(job.checkpoint) if method == OURS_NO_START else "",
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
@@ -215,5 +215,7 @@ def _made(job: Job, name: str) -> Method:
 
 @lru_cache(maxsize=8)
 def _weights_of(checkpoint: str) -> str:
-    """Their sha256, not their path, decides a record."""
+    """Their sha256, not their path, decides a record; those of the package are in its code's."""
+    if not checkpoint:
+        return ""
     return str(load_checkpoint(Path(checkpoint), REGRESSOR).facts["weights_sha256"])

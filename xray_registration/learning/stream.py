@@ -162,10 +162,10 @@ def made_ahead(
             number += step
 
     cores = torch.get_num_threads()
-    torch.set_num_threads(max(1, cores - 1))
     thread = threading.Thread(target=work, name="training pictures", daemon=True)
     thread.start()
     try:
+        torch.set_num_threads(max(1, cores - 1))
         while True:
             item = made.get()
             if isinstance(item, BaseException):
