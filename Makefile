@@ -8,6 +8,8 @@ BIN := .venv/bin
 PYTHON ?= $(shell command -v python3)
 OUT ?= demo_output
 ARGS ?=
+# Processes of the tests, each up to 3 GB; make test JOBS=0 runs them in pytest's own.
+JOBS ?= 2
 # Every benchmark that is a command; make benchmark NAME=projector ARGS=--quick runs one. The soak
 # (NAME=soak, ten minutes) judges the whole machine and runs only when it is named.
 BENCHMARKS = $(filter-out soak,$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
@@ -27,7 +29,7 @@ demo: .venv/.complete
 	$(BIN)/xray-registration demo --out $(OUT) $(ARGS)
 
 test: .venv/.complete
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: .venv/.complete
 	$(BIN)/ruff check .
