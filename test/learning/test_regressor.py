@@ -67,15 +67,30 @@ def test_density_is_a_density() -> None:
 
 
 def test_network_shapes_and_floor() -> None:
-    network = PoseNetwork(NetworkConfig(8, (1, 1, 1, 1), 4, 16), 64)
+    network = PoseNetwork(NetworkConfig(8, (1, 1, 1, 1), 4, 16), 64, 6.8)
     mixture = network(torch.randn(3, 3, 64, 64))
     assert mixture.means.shape == mixture.log_scales.shape == (3, 4, 6)
     assert mixture.mean.shape == (3, 6)
     assert mixture.log_scales.min() >= -1.6
-    with pytest.raises(InputError, match="four stages"):
-        NetworkConfig(blocks=(1, 2))
+    for blocks in ((1, 2), (2, 2, 2, 0)):
+        with pytest.raises(InputError, match="four stages"):
+            NetworkConfig(blocks=blocks)
     with pytest.raises(InputError, match="width >= 8"):
         NetworkConfig(width=6)
+
+
+def test_a_vote_is_for_a_place_as_seen_from_its_cell() -> None:
+    network = PoseNetwork(NetworkConfig(8, (1, 1, 1, 1), 4, 16), 64, 8.0)  # cells 2 units wide
+    with torch.no_grad():
+        for parameter in network.head.parameters():
+            parameter.zero_()
+    votes = torch.zeros(1, 12, 4, 4)
+    votes[0, :6] = torch.arange(6.0)[:, None, None]
+    votes[0, 6:, 2, 3] = 50.0  # the third row's last cell decides
+    mixture = network._counted(votes, torch.zeros(1, 96, 4, 4))
+    expected = torch.tensor([0.0 + 3.0, 1.0 + 1.0, 2.0, 3.0, 4.0, 5.0])
+    torch.testing.assert_close(mixture.mean[0], expected)
+    torch.testing.assert_close(mixture.means[0], expected.expand(4, 6))
 
 
 def test_batches_are_functions_of_their_number(subject: Subject, tiny: TrainingConfig) -> None:

@@ -179,12 +179,12 @@ def test_several_patients_and_fine_tuning(
     path = train_regressor([phantom, other], [isocentre, isocentre], few, tmp_path)
     agnostic = load_checkpoint(path, KIND)
     assert agnostic.ct_sha256 == AGNOSTIC
-    own = tmp_path / "own"
-    tuned = _train(phantom, isocentre, few, own, init=agnostic)
-    scratch = _train(phantom, isocentre, few, tmp_path / "scratch")
-    name = "neck.weight"
-    near = (tuned[name] - agnostic.tensors[name]).norm()
-    assert near < (scratch[name] - agnostic.tensors[name]).norm() / 3 or near < 0.1
+    still = replace(few, optimiser=replace(few.optimiser, learning_rate=1e-7))
+    tuned = _train(phantom, isocentre, still, tmp_path / "own", init=agnostic)
+    scratch = _train(phantom, isocentre, still, tmp_path / "scratch")
+    name = "heard.weight"
+    off = [(weights[name] - agnostic.tensors[name]).norm() for weights in (tuned, scratch)]
+    assert off[0] < off[1] / 3  # it begins where the other training ended
     narrow = replace(few, network=replace(few.network, width=16, hidden=24, hypotheses=2, patch=2))
     with pytest.raises(InputError, match="tensors fit this network"):
         _train(phantom, isocentre, narrow, tmp_path / "narrow", init=agnostic)

@@ -14,9 +14,9 @@ from xray_registration.imaging.radiograph import Radiograph
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.learning.canonical import CanonicalCamera
 from xray_registration.learning.checkpoint import AGNOSTIC, save_checkpoint
-from xray_registration.learning.network import NetworkConfig, PoseNetwork
+from xray_registration.learning.network import NetworkConfig
 from xray_registration.learning.pose_space import PoseSpace
-from xray_registration.learning.regressor import KIND, facts_of
+from xray_registration.learning.regressor import KIND, facts_of, pose_network
 from xray_registration.registration import View
 from xray_registration.registration.regressor_start import RegressorStart
 
@@ -32,7 +32,7 @@ def _checkpoint(folder: Path, sha256: str) -> Path:
     """Untrained, which is enough for everything but accuracy."""
     settings, canonical = NetworkConfig(8, (1, 1, 1, 1), 3, 16), CanonicalCamera(32)
     torch.manual_seed(3)
-    network = PoseNetwork(settings, canonical.size)
+    network = pose_network(settings, canonical, SPACE)
     path = folder / "regressor.json"
     facts = {"kind": KIND, "ct_sha256": sha256, **facts_of(SPACE, canonical, settings)}
     save_checkpoint(path, network.state_dict(), facts, half=True)
@@ -88,7 +88,7 @@ def test_refusals(tmp_path: Path) -> None:
 
 def test_a_description_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     settings, canonical = NetworkConfig(8, (1, 1, 1, 1), 3, 16), CanonicalCamera(32)
-    network = PoseNetwork(settings, canonical.size)
+    network = pose_network(settings, canonical, SPACE)
     path = tmp_path / "regressor.json"
     facts = facts_of(SPACE, canonical, NetworkConfig(16, (1, 1, 1, 1), 3, 16))
     save_checkpoint(path, network.state_dict(), {"kind": KIND, "ct_sha256": AGNOSTIC, **facts})

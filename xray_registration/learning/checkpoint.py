@@ -154,9 +154,10 @@ def described(checkpoint: Checkpoint, what: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"{checkpoint.path}: does not describe a {what} of this version: "
-            f"{str(error).splitlines()[0]}"
+            f"{checkpoint.path}: does not describe a {what} of this version "
+            f"({reason[:120]}); train it again."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The regressor's network: a small residual network and a mixture of poses at its end."""
+"""The regressor's network: a small residual network, votes, and a mixture of poses about them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SMALLEST_LOG_SCALE, _LARGEST_LOG_SCALE = -1.6, 2.0
 @dataclass(frozen=True)
 class NetworkConfig:
     """Attributes: width of the first stage; blocks per stage; hypotheses of the mixture; hidden
-    units; side of the patches that become channels first.
+    units; side of the patches that become channels first; channels of the map that votes.
     """
 
     width: int = 32
@@ -28,14 +28,17 @@ class NetworkConfig:
     hypotheses: int = 6
     hidden: int = 256
     patch: int = 4
+    vote_channels: int = 96
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
         # width 4 to 6: PyTorch 2.13 writes out of bounds in the convolutions' gradients (AVX2)
-        if self.width < 8 or self.hidden < 4 or self.hypotheses < 1 or len(self.blocks) != 4:
+        if self.width < 8 or min(self.hidden, self.vote_channels) < 4 or self.hypotheses < 1:
             raise InputError(
-                f"{self}: expected width >= 8, hidden >= 4, hypotheses >= 1, four stages."
+                f"{self}: expected width >= 8, hidden and vote_channels >= 4, hypotheses >= 1."
             )
+        if len(self.blocks) != 4 or min(self.blocks) < 1:
+            raise InputError(f"blocks is {self.blocks}; expected four stages of 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -92,31 +95,57 @@ class _Block(nn.Module):
 
 
 class PoseNetwork(nn.Module):
-    """(B, 3, S, S) pictures to a `Mixture`; S is fixed, since the last map is not averaged.
+    """(B, 3, S, S) pictures to a `Mixture`, by votes.
 
-    4x4 patches become channels first: as fast a stem as there is. The last map (S / 32)^2 goes into
-    the head whole: an average would forget where the anatomy is seen.
+    4x4 patches become channels first: as fast a stem as there is. Then every cell of the third
+    stage's map, (S / 16)^2, says which six numbers it sees, the place as seen from itself, and how
+    much its word on each of them counts. A head that took in the last map whole needed up to twice
+    as many pictures: what it had learned of a vertebra in one place it had to learn again in all
+    others, and for every field that blades leave.
     """
 
-    def __init__(self, config: NetworkConfig, size: int) -> None:
+    places: Tensor
+
+    def __init__(self, config: NetworkConfig, size: int, across: float) -> None:
+        """Random weights.
+
+        Args:
+            config: its size.
+            size: S, pixels; a multiple of 32.
+            across: of the picture at the nominal distance, in the unit of the six numbers.
+        """
         super().__init__()
         self.config = config
-        layers: list[nn.Module] = [
+        self.stem = nn.Sequential(
             nn.PixelUnshuffle(config.patch),
             nn.Conv2d(CHANNELS * config.patch**2, config.width, 3, 1, 1, bias=False),
             nn.BatchNorm2d(config.width),
             nn.ReLU(),
-        ]
-        channels = config.width
-        for stage, blocks in enumerate(config.blocks):
-            for block in range(blocks):
-                out = config.width * 2**stage
-                layers.append(_Block(channels, out, 2 if stage and not block else 1))
-                channels = out
-        self.trunk = nn.Sequential(*layers)
-        cells = (size // (8 * config.patch)) ** 2
-        self.neck = nn.Linear(channels * cells, config.hidden)
+        )
+        widths = [config.width * 2**stage for stage in range(len(config.blocks))]
+        self.stages = nn.ModuleList(
+            _stage(widths[max(0, stage - 1)], out, blocks, 2 if stage else 1)
+            for stage, (out, blocks) in enumerate(zip(widths, config.blocks, strict=True))
+        )
+        mixed = config.vote_channels
+        self.near = nn.Conv2d(widths[2], mixed, 1, bias=False)
+        self.wide = nn.Conv2d(widths[3], mixed, 1, bias=False)
+        self.mix = nn.Sequential(
+            nn.BatchNorm2d(mixed),
+            nn.ReLU(),
+            nn.Conv2d(mixed, mixed, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(mixed),
+            nn.ReLU(),
+        )
+        self.votes = nn.Conv2d(mixed, 2 * NUMBERS, 1)
+        self.heard = nn.Linear(mixed * NUMBERS, config.hidden)
+        self.agreed = nn.Linear(2 * NUMBERS, config.hidden)
         self.head = nn.Linear(config.hidden, config.hypotheses * (2 * NUMBERS + 1))
+        cells = size // (4 * config.patch)
+        places = torch.zeros(1, NUMBERS, cells, cells)
+        middle = across * ((torch.arange(cells) + 0.5) / cells - 0.5)
+        places[0, 0], places[0, 1] = middle[None, :], middle[:, None]
+        self.register_buffer("places", places, persistent=False)
         with torch.no_grad():
             self.head.weight.mul_(0.1)
             # hypotheses that start alike would stay alike
@@ -125,10 +154,31 @@ class PoseNetwork(nn.Module):
             bias[:, NUMBERS:] = 0.0
 
     def forward(self, x: Tensor) -> Mixture:
-        features = self.trunk(x).flatten(1)
-        hidden = F.relu(self.neck(features))
+        x = self.stem(x)
+        for stage in self.stages[:3]:
+            x = stage(x)
+        wide = F.interpolate(self.wide(self.stages[3](x)), size=x.shape[2:], mode="nearest")
+        x = self.mix(self.near(x) + wide)
+        votes = self.votes(x)
         with torch.autocast(x.device.type, enabled=False):
-            values = self.head(hidden.float()).view(len(x), self.config.hypotheses, -1)
+            return self._counted(votes.float(), x.float())
+
+    def _counted(self, votes: Tensor, features: Tensor) -> Mixture:
+        """Weighted means of the votes (B, 12, h, w), and hypotheses about them."""
+        numbers = (votes[:, :NUMBERS] + self.places).flatten(2)
+        shares = votes[:, NUMBERS:].flatten(2).softmax(-1)  # (B, 6, h w)
+        mean = (shares * numbers).sum(-1)
+        spread = (shares * (numbers - mean[..., None]).abs()).sum(-1)
+        # what is behind the votes for each number, and how they agree
+        heard = torch.einsum("bkc,bdc->bkd", shares, features.flatten(2)).flatten(1)
+        agreed = torch.cat((mean, (spread + 1e-2).log()), 1).detach()
+        hidden = F.relu(self.heard(heard) + self.agreed(agreed))
+        values = self.head(hidden).view(len(votes), self.config.hypotheses, -1)
+        means = mean[:, None] + values[..., :NUMBERS]
         low, high = _SMALLEST_LOG_SCALE, _LARGEST_LOG_SCALE
-        log_scales = values[..., NUMBERS:-1].clamp(low, high)
-        return Mixture(values[..., -1], values[..., :NUMBERS], log_scales)
+        return Mixture(values[..., -1], means, values[..., NUMBERS:-1].clamp(low, high))
+
+
+def _stage(channels: int, out: int, blocks: int, stride: int) -> nn.Sequential:
+    others = (_Block(out, out, 1) for _ in range(blocks - 1))
+    return nn.Sequential(_Block(channels, out, stride), *others)

@@ -16,7 +16,7 @@ from xray_registration.imaging.radiograph import Radiograph
 from xray_registration.learning.canonical import CanonicalCamera, canonical_view, network_input
 from xray_registration.learning.checkpoint import Checkpoint, described, load_checkpoint
 from xray_registration.learning.network import Mixture, NetworkConfig, PoseNetwork
-from xray_registration.learning.pose_space import PoseSpace
+from xray_registration.learning.pose_space import UNIT_MM, PoseSpace
 
 KIND = "pose_regressor"
 
@@ -111,8 +111,8 @@ class PoseRegressor:
         facts = checkpoint.facts
         with described(checkpoint, "regressor"):
             canonical = CanonicalCamera(**facts["camera"])
-            network = PoseNetwork(NetworkConfig(**facts["network"]), canonical.size)
             space = PoseSpace(**facts["pose_space"])
+            network = pose_network(NetworkConfig(**facts["network"]), canonical, space)
             network.load_state_dict(checkpoint.tensors)
         return cls(network, space, canonical)
 
@@ -142,6 +142,14 @@ def load_regressor(path: Path) -> tuple[PoseRegressor, Checkpoint]:
     """From NAME.json with its safetensors; errors as `load_checkpoint`."""
     checkpoint = load_checkpoint(path, KIND)
     return PoseRegressor.from_checkpoint(checkpoint), checkpoint
+
+
+def pose_network(
+    config: NetworkConfig, canonical: CanonicalCamera, space: PoseSpace
+) -> PoseNetwork:
+    """A network with random weights for pictures of this camera and poses of this space."""
+    across = canonical.field_rad * space.source_isocentre_mm / UNIT_MM
+    return PoseNetwork(config, canonical.size, across)
 
 
 def facts_of(

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from xray_registration.geometry import transform_points
 from xray_registration.learning.config import TrainingConfig
 from xray_registration.learning.losses import regressor_loss
-from xray_registration.learning.network import PoseNetwork
 from xray_registration.learning.precision import has_bfloat16
+from xray_registration.learning.regressor import pose_network
 from xray_registration.learning.stream import Batch, RegressorStream, Subject, made_ahead
 
 _BOX_MM = (25.0, 25.0, 45.0)  # half edges of the box whose corners errors are measured at
@@ -35,7 +35,7 @@ class RegressorTask:
     ) -> None:
         torch.manual_seed(config.seed)
         self.space = subjects[0].space
-        network: Any = PoseNetwork(config.network, config.canonical.size)
+        network: Any = pose_network(config.network, config.canonical, self.space)
         self.model: nn.Module = network.to(memory_format=torch.channels_last)
         self._config = config
         self._device = torch.device(device)
