@@ -11,8 +11,7 @@ import torch
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.learning.config import TrainingConfig
 from xray_registration.learning.precision import has_bfloat16
-from xray_registration.learning.regressor_task import RegressorTask
-from xray_registration.learning.stream import Subject
+from xray_registration.learning.training import regressor_task
 
 
 @pytest.mark.parametrize(
@@ -49,8 +48,7 @@ def test_the_network_learns_in_what_is_there(
     module = "xray_registration.learning.regressor_task"
     monkeypatch.setattr(f"{module}.has_bfloat16", lambda _: there)
     config = replace(tiny, optimiser=replace(tiny.optimiser, bf16=wanted))
-    subject = Subject.of(phantom, isocentre, config.variants, config.spacing_mm, 0, config.pose)
-    task = RegressorTask([subject], config)
+    task = regressor_task([phantom], [isocentre], config)
     kinds = []
     first = next(layer for layer in task.model.modules() if isinstance(layer, torch.nn.Conv2d))
     first.register_forward_hook(lambda *hook: kinds.append(hook[2].dtype))

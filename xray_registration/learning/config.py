@@ -9,6 +9,7 @@ from typing import Any
 
 from xray_registration.errors import InputError
 from xray_registration.learning.canonical import CanonicalCamera
+from xray_registration.learning.crowd import CrowdConfig
 from xray_registration.learning.network import NetworkConfig
 from xray_registration.learning.patients import VariantConfig
 from xray_registration.learning.randomisation import RandomisationConfig
@@ -73,6 +74,7 @@ class TrainingConfig:
         patience: validations without a better median before the training ends; 0: never.
         save_every_s: seconds between saved states.
         pose, canonical, network, variants, randomisation, optimiser: see there.
+        crowd: patients made up from the CTs, whom a network to start others from is trained on.
     """
 
     seed: int = 0
@@ -91,6 +93,7 @@ class TrainingConfig:
     variants: VariantConfig = field(default_factory=VariantConfig)
     randomisation: RandomisationConfig = field(default_factory=RandomisationConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    crowd: CrowdConfig = field(default_factory=CrowdConfig)
 
     def __post_init__(self) -> None:
         whole = ("batch_size", "validate_every", "held_out_batches")
@@ -131,6 +134,7 @@ _NESTED: dict[str, type] = {
     "variants": VariantConfig,
     "randomisation": RandomisationConfig,
     "optimiser": OptimiserConfig,
+    "crowd": CrowdConfig,
 }
 
 

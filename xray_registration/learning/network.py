@@ -12,6 +12,8 @@ from xray_registration.errors import InputError
 from xray_registration.learning.canonical import CHANNELS
 
 NUMBERS = 6
+OF_PATIENTS = "own"
+"""Name of `CrowdNetwork`'s weights that another patient has no use for."""
 # 6 mm: finer is the optimiser's business. The gradient of a likelihood grows as 1 / scale, so that
 # without a floor what is learned first (the place) drowns what is learned last (the depth).
 _SMALLEST_LOG_SCALE, _LARGEST_LOG_SCALE = -1.6, 2.0
@@ -154,14 +156,21 @@ class PoseNetwork(nn.Module):
             bias[:, NUMBERS:] = 0.0
 
     def forward(self, x: Tensor) -> Mixture:
+        x = self.features(x)
+        return self.counted(self.votes(x), x)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, C, S / 16, S / 16) of pictures (B, 3, S, S)."""
         x = self.stem(x)
         for stage in self.stages[:3]:
             x = stage(x)
         wide = F.interpolate(self.wide(self.stages[3](x)), size=x.shape[2:], mode="nearest")
-        x = self.mix(self.near(x) + wide)
-        votes = self.votes(x)
-        with torch.autocast(x.device.type, enabled=False):
-            return self._counted(votes.float(), x.float())
+        return torch.as_tensor(self.mix(self.near(x) + wide))
+
+    def counted(self, votes: Tensor, features: Tensor) -> Mixture:
+        """The mixture of votes (B, 12, h, w) and what is behind them, in single precision."""
+        with torch.autocast(votes.device.type, enabled=False):
+            return self._counted(votes.float(), features.float())
 
     def _counted(self, votes: Tensor, features: Tensor) -> Mixture:
         """Weighted means of the votes (B, 12, h, w), and hypotheses about them."""
@@ -177,6 +186,28 @@ class PoseNetwork(nn.Module):
         means = mean[:, None] + values[..., :NUMBERS]
         low, high = _SMALLEST_LOG_SCALE, _LARGEST_LOG_SCALE
         return Mixture(values[..., -1], means, values[..., NUMBERS:-1].clamp(low, high))
+
+
+class CrowdNetwork(PoseNetwork):
+    """A `PoseNetwork` that learns many patients at once.
+
+    What a cell says of the pose depends on the patient: where his isocentre is, for one. All else
+    is shared, and is what another patient's training can begin with: `votes` is what the patients
+    have in common, `own` how each of them departs from it.
+    """
+
+    def __init__(self, config: NetworkConfig, size: int, across: float, patients: int) -> None:
+        """Random weights; ``patients``: how many. Others as of `PoseNetwork`."""
+        super().__init__(config, size, across)
+        self.own = nn.Parameter(torch.zeros(patients, 2 * NUMBERS, config.vote_channels))
+
+    def forward(self, x: Tensor, patients: Tensor | None = None) -> Mixture:
+        """Pictures (B, 3, S, S) of patients (B,); None: of an average one."""
+        x = self.features(x)
+        votes = self.votes(x)
+        if patients is not None:
+            votes = votes + (self.own[patients] @ x.flatten(2)).view_as(votes)
+        return self.counted(votes, x)
 
 
 def _stage(channels: int, out: int, blocks: int, stride: int) -> nn.Sequential:

@@ -34,16 +34,16 @@ def metal_path_mm(draws: Draws, size: tuple[int, int], px_per_mm: float) -> Tens
     half = torch.cat((draws.uniform(15, 75, _LONG), draws.uniform(6, 24, _SHORT)), 1) * scale
     radius = torch.cat((draws.uniform(1.0, 3.2, _LONG), draws.uniform(1.5, 5.0, _SHORT)), 1)
     radius = radius * scale
-    middle = draws.uniform(0.2, 0.8, 1, 2) * torch.tensor([width, height])
+    middle = draws.uniform(0.2, 0.8, 1, 2) * torch.tensor([width, height], device=draws.device)
     aside = draws.uniform(-30, 30, count) * scale
     along = draws.uniform(-45, 45, count) * scale
     cosine, sine = heading.cos(), heading.sin()
     x = middle[..., 0] + along * cosine - aside * sine
     y = middle[..., 1] + along * sine + aside * cosine
     there = draws.uniform(0, 1, count) < 0.7
-    v = torch.arange(height, dtype=torch.float32)[:, None]
-    u = torch.arange(width, dtype=torch.float32)[None, :]
-    path = torch.zeros(draws.count, height, width)
+    v = torch.arange(height, dtype=torch.float32, device=draws.device)[:, None]
+    u = torch.arange(width, dtype=torch.float32, device=draws.device)[None, :]
+    path = torch.zeros(draws.count, height, width, device=draws.device)
     for n in range(count):
         pick = (slice(None), n, None, None)
         du, dv = u - x[pick], v - y[pick]
@@ -65,8 +65,8 @@ def field_of_view(
     A receiver's mask is a little smaller than the field, by an amount that is drawn.
     """
     height, width = size
-    v = torch.arange(height)[None, :, None] - (height - 1) / 2
-    u = torch.arange(width)[None, None, :] - (width - 1) / 2
+    v = torch.arange(height, device=draws.device)[None, :, None] - (height - 1) / 2
+    u = torch.arange(width, device=draws.device)[None, None, :] - (width - 1) / 2
     angle = torch.where(draws.some(0.3), draws.uniform(-0.4, 0.4), draws.uniform(-0.15, 0.15))
     cosine, sine = angle.cos(), angle.sin()
     du = u - draws.uniform(-0.12, 0.12) * width

@@ -89,22 +89,18 @@ class PoseSpace:
 
     def sample(self, random: np.random.Generator, count: int) -> Tensor:
         """``count`` poses camera_from_ct (count, 4, 4), float64, drawn evenly from the ranges."""
-        draws = random.uniform(-1.0, 1.0, (count, 6))
-        poses = np.stack([self._pose(*row) for row in draws])
+        a, b, r, x, y, d = random.uniform(-1.0, 1.0, (count, 6)).T
+        # camera_from_positioner for all of them at once
+        primary = np.radians(self.primary_centre_deg + a * self.primary_deg)
+        secondary = np.radians(self.secondary_centre_deg + b * self.secondary_deg)
+        roll = np.radians(self.roll_centre_deg + r * self.roll_deg)
+        at_zero = camera_from_positioner(PositionerPose(0.0, 0.0, 1.0))[:3, :3]
+        gantry = _rotations(primary, 2) @ _rotations(-secondary, 0)
+        poses = np.tile(np.eye(4), (count, 1, 1))
+        poses[:, :3, :3] = _rotations(roll, 2) @ at_zero @ gantry.transpose(0, 2, 1)
+        place = (self.shift_mm * x, self.shift_mm * y, self.source_isocentre_mm + d * self.depth_mm)
+        poses[:, :3, 3] = np.stack(place, 1) - poses[:, :3, :3] @ np.array(self.isocentre_lps_mm)
         return torch.from_numpy(poses)
-
-    def _pose(self, a: float, b: float, r: float, x: float, y: float, d: float) -> np.ndarray:
-        pose = camera_from_positioner(
-            PositionerPose(
-                _wrapped(self.primary_centre_deg + a * self.primary_deg),
-                self.secondary_centre_deg + b * self.secondary_deg,
-                self.source_isocentre_mm + d * self.depth_mm,
-                self.isocentre_lps_mm,
-                _wrapped(self.roll_centre_deg + r * self.roll_deg),
-            )
-        )
-        pose[:2, 3] += self.shift_mm * np.array([x, y])
-        return pose
 
     def clamped(self, numbers: Tensor, slack: float = 1.25) -> Tensor:
         """Place and depth (the first three of (..., 6)) kept within ``slack`` times the ranges.
@@ -150,6 +146,16 @@ class PoseSpace:
         last = torch.zeros_like(top[..., :1, :])
         last[..., 3] = 1.0
         return torch.cat((top, last), -2)
+
+
+def _rotations(radians: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """(N, 3, 3) about x (0) or z (2)."""
+    first, second = (n for n in range(3) if n != axis)
+    matrices = np.tile(np.eye(3), (len(radians), 1, 1))
+    matrices[:, first, first] = matrices[:, second, second] = np.cos(radians)
+    matrices[:, second, first] = np.sin(radians)
+    matrices[:, first, second] = -np.sin(radians)
+    return matrices
 
 
 def _wrapped(degrees: float) -> float:

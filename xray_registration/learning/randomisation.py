@@ -81,32 +81,39 @@ class RandomisationConfig:
 class Draws:
     """Per-image random numbers (B, 1, 1) from one generator."""
 
-    def __init__(self, count: int, seed: tuple[int, ...]) -> None:
+    def __init__(
+        self, count: int, seed: tuple[int, ...], device: torch.device | str = "cpu"
+    ) -> None:
+        """``count`` images; the same seed draws other numbers on another kind of device."""
         self.count = count
+        self.device = torch.device(device)
         # torch seeds with one integer; a hash of several keeps streams apart
         mixed = 0x9E3779B97F4A7C15
         for number in seed:
             mixed = ((mixed ^ (number + 1)) * 0xBF58476D1CE4E5B9) % 2**64
             mixed ^= mixed >> 31
-        self.generator = torch.Generator().manual_seed(mixed % 2**63)
+        self.generator = torch.Generator(self.device).manual_seed(mixed % 2**63)
 
     def uniform(self, low: float, high: float, *extra: int) -> Tensor:
         """Even draws (B, 1, 1), or (B, *extra)."""
         shape = (self.count, *(extra or (1, 1)))
-        return low + (high - low) * torch.rand(shape, generator=self.generator)
+        return low + (high - low) * self._even(*shape)
 
     def some(self, probability: float) -> Tensor:
         """(B, 1, 1) bool."""
-        return torch.rand(self.count, 1, 1, generator=self.generator) < probability
+        return self._even(self.count, 1, 1) < probability
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal (B, *shape)."""
-        return torch.randn(self.count, *shape, generator=self.generator)
+        return torch.randn(self.count, *shape, generator=self.generator, device=self.device)
 
     def smooth(self, size: tuple[int, int], nodes: int) -> Tensor:
         """A smooth random field (B, H, W) of about -1 to 1."""
         coarse = self.uniform(-1.0, 1.0, 1, nodes, nodes)
         return F.interpolate(coarse, size=size, mode="bilinear", align_corners=True)[:, 0]
+
+    def _even(self, *shape: int) -> Tensor:
+        return torch.rand(shape, generator=self.generator, device=self.device)
 
 
 def randomised(
@@ -118,14 +125,14 @@ def randomised(
     """Pictures (B, H, W) in about [0, 1], bone bright, and usable pixels (B, H, W) bool.
 
     Args:
-        line_integrals: (B, H, W) of mu ds.
+        line_integrals: (B, H, W) of mu ds; the pictures are made on its device.
         config: what is done.
         seed: of this batch.
         metal_scale_px: pixels per mm at the patient, for the size of metal things and limbs.
     """
     count, height, width = line_integrals.shape
-    draws = Draws(count, seed)
     x = line_integrals
+    draws = Draws(count, seed, x.device)
     if config.surroundings:
         beside = with_surroundings(x, draws, metal_scale_px)
         x = torch.where(draws.some(config.surroundings), beside, x)
@@ -195,8 +202,8 @@ def _erased(x: Tensor, draws: Draws, config: RandomisationConfig) -> Tensor:
     _, height, width = x.shape
     area, aspect = draws.uniform(0.02, config.largest_erased), draws.uniform(0.3, 1.0)
     tall, broad = (area * aspect).sqrt() * height, (area / aspect).sqrt() * width
-    v = torch.arange(height)[None, :, None] - draws.uniform(0, height)
-    u = torch.arange(width)[None, None, :] - draws.uniform(0, width)
+    v = torch.arange(height, device=x.device)[None, :, None] - draws.uniform(0, height)
+    u = torch.arange(width, device=x.device)[None, None, :] - draws.uniform(0, width)
     inside = (v.abs() < tall / 2) & (u.abs() < broad / 2)
     mean = x.mean((1, 2), keepdim=True)
     return torch.where(draws.some(config.erase) & inside, mean, x)

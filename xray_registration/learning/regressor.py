@@ -15,7 +15,12 @@ from xray_registration.geometry import Camera
 from xray_registration.imaging.radiograph import Radiograph
 from xray_registration.learning.canonical import CanonicalCamera, canonical_view, network_input
 from xray_registration.learning.checkpoint import Checkpoint, described, load_checkpoint
-from xray_registration.learning.network import Mixture, NetworkConfig, PoseNetwork
+from xray_registration.learning.network import (
+    CrowdNetwork,
+    Mixture,
+    NetworkConfig,
+    PoseNetwork,
+)
 from xray_registration.learning.pose_space import UNIT_MM, PoseSpace
 
 KIND = "pose_regressor"
@@ -145,10 +150,15 @@ def load_regressor(path: Path) -> tuple[PoseRegressor, Checkpoint]:
 
 
 def pose_network(
-    config: NetworkConfig, canonical: CanonicalCamera, space: PoseSpace
+    config: NetworkConfig, canonical: CanonicalCamera, space: PoseSpace, patients: int = 0
 ) -> PoseNetwork:
-    """A network with random weights for pictures of this camera and poses of this space."""
+    """A network with random weights for pictures of this camera and poses of this space.
+
+    With ``patients`` a `CrowdNetwork` of so many.
+    """
     across = canonical.field_rad * space.source_isocentre_mm / UNIT_MM
+    if patients:
+        return CrowdNetwork(config, canonical.size, across, patients)
     return PoseNetwork(config, canonical.size, across)
 
 

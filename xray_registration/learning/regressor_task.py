@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import Any
+from collections.abc import Generator
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,22 @@ from torch import Tensor, nn
 from xray_registration.geometry import transform_points
 from xray_registration.learning.config import TrainingConfig
 from xray_registration.learning.losses import regressor_loss
+from xray_registration.learning.network import Mixture
+from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.precision import has_bfloat16
-from xray_registration.learning.regressor import pose_network
-from xray_registration.learning.stream import Batch, RegressorStream, Subject, made_ahead
+from xray_registration.learning.stream import Batch, made_ahead
 
 _BOX_MM = (25.0, 25.0, 45.0)  # half edges of the box whose corners errors are measured at
+
+
+class Stream(Protocol):
+    """Where pictures come from."""
+
+    def batch(self, number: int) -> Batch:
+        """Training batch ``number``."""
+
+    def held_out(self, number: int) -> Batch:
+        """Batch ``number`` of another stream."""
 
 
 class RegressorTask:
@@ -23,31 +34,26 @@ class RegressorTask:
 
     Attributes:
         model: what is trained.
-        space: the first subject's.
+        space: of the poses; of the first patient's where there are several.
         autocasts: whether the network runs in bfloat16 while it learns.
     """
 
     def __init__(
         self,
-        subjects: Sequence[Subject],
+        network: nn.Module,
+        stream: Stream,
+        space: PoseSpace,
         config: TrainingConfig,
         device: torch.device | str = "cpu",
     ) -> None:
-        torch.manual_seed(config.seed)
-        self.space = subjects[0].space
-        network: Any = pose_network(config.network, config.canonical, self.space)
-        self.model: nn.Module = network.to(memory_format=torch.channels_last)
+        """Put together; a batch that says of whom it is goes to the network with that."""
+        self.space = space
+        channels_last: Any = network
+        self.model: nn.Module = channels_last.to(memory_format=torch.channels_last)
         self._config = config
         self._device = torch.device(device)
         self.autocasts = config.optimiser.bf16 and has_bfloat16(device)
-        self._stream = RegressorStream(
-            subjects,
-            config.canonical,
-            config.randomisation,
-            config.batch_size,
-            config.seed,
-            config.mild_batches,
-        )
+        self._stream = stream
         self._held_out: list[Batch] = []
 
     def batches(self, first: int, step: int) -> Generator[Batch, None, None]:
@@ -57,9 +63,8 @@ class RegressorTask:
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """See `trainer.Task`."""
         settings = self._config.optimiser
-        inputs = batch.inputs.to(self._device, memory_format=torch.channels_last)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.autocasts):
-            mixture = model(inputs)
+            mixture = self._mixture(model, batch)
         numbers = batch.numbers.to(self._device)
         return regressor_loss(mixture, numbers, self.space, settings.geodesic_weight)
 
@@ -70,7 +75,7 @@ class RegressorTask:
             self._held_out = [self._stream.held_out(n) for n in range(count)]
         errors, densities = [], []
         for batch in self._held_out:
-            mixture = model(batch.inputs.to(self._device, memory_format=torch.channels_last))
+            mixture = self._mixture(model, batch)
             numbers = batch.numbers.to(self._device)
             densities.append(mixture.log_density(numbers))
             errors.append(self._errors_mm(mixture.mean, numbers))
@@ -82,6 +87,12 @@ class RegressorTask:
             "within_40_mm_percent": 100.0 * float((error < 40.0).double().mean()),
             "negative_log_likelihood": -float(density.mean()),
         }
+
+    def _mixture(self, model: nn.Module, batch: Batch) -> Mixture:
+        inputs = batch.inputs.to(self._device, memory_format=torch.channels_last)
+        whose = () if batch.patients is None else (batch.patients.to(self._device),)
+        mixture: Mixture = model(inputs, *whose)
+        return mixture
 
     def _errors_mm(self, estimate: Tensor, truth: Tensor) -> Tensor:
         steps = torch.tensor([[a, b, c] for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)])

@@ -27,16 +27,19 @@ from xray_registration.rendering import AttenuationVolume, JosephProjector
 
 T = TypeVar("T")
 
-_TRAINING, _HELD_OUT = 0, 1
+TRAINING, HELD_OUT = 0, 1
 _GROUP = 8  # images of one patient variant
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Attributes: inputs (B, 3, H, W); numbers (B, 6) of `PoseSpace.encode`, float32."""
+    """Attributes: inputs (B, 3, H, W); numbers (B, 6) of `PoseSpace.encode`, float32; of whom (B,),
+    where a network is told.
+    """
 
     inputs: Tensor
     numbers: Tensor
+    patients: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +58,14 @@ class Subject:
         spacing_mm: float,
         seed: int,
         pose: PoseRangeConfig,
+        device: torch.device | str = "cpu",
     ) -> Subject:
-        """Of one CT; see `Patients` for errors."""
+        """Of one CT, to be rendered on ``device``; see `Patients` for errors."""
         isocentre = np.asarray(isocentre_lps_mm, dtype=np.float64)
         x, y, z = isocentre.tolist()
         patients = Patients(ct, isocentre, variants, spacing_mm, seed)
-        return cls(patients.volumes, PoseSpace((x, y, z), **asdict(pose)))
+        volumes = [volume.to(device) for volume in patients.volumes]
+        return cls(volumes, PoseSpace((x, y, z), **asdict(pose)))
 
 
 class RenderedSubjects:
@@ -101,11 +106,11 @@ class RegressorStream:
 
     def batch(self, number: int) -> Batch:
         """Training batch ``number``."""
-        return self._made(_TRAINING, number)
+        return self._made(TRAINING, number)
 
     def held_out(self, number: int) -> Batch:
         """Batch ``number`` of another stream, disturbed in the same ways."""
-        return self._made(_HELD_OUT, number)
+        return self._made(HELD_OUT, number)
 
     def pictures(self, stream: int, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Line integrals, disturbed pictures, usable pixels (B, H, W), numbers (B, 6)."""
@@ -116,11 +121,11 @@ class RegressorStream:
             space, projector = self._subjects.drawn(random)
             poses = space.sample(random, min(_GROUP, self.batch_size - first))
             lines.append(projector.image(poses, camera))
-            numbers.append(space.encode(poses).to(torch.float32))
+            numbers.append(space.encode(poses).to(lines[-1]))
         seed = (self._seed, stream, number)
         undisturbed = torch.cat(lines)
         config = self._randomisation
-        if stream == _TRAINING and number < self._mild_batches:
+        if stream == TRAINING and number < self._mild_batches:
             config = config.milder(0.2 + 0.8 * number / self._mild_batches)
         images, usable = randomised(undisturbed, config, seed, self._px_per_mm)
         return undisturbed, images, usable, torch.cat(numbers)

@@ -55,8 +55,11 @@ def _moved(bones: Tensor, draws: Draws) -> Tensor:
 def _limb(draws: Draws, size: tuple[int, ...], px_per_mm: float) -> Tensor:
     """(B, H, W) attenuation of a straight limb through the middle half of the picture."""
     height, width = size
-    v = torch.arange(height)[None, :, None] - draws.uniform(0.25, 0.75) * height
-    u = torch.arange(width)[None, None, :] - draws.uniform(0.25, 0.75) * width
+    v = (
+        torch.arange(height, device=draws.device)[None, :, None]
+        - draws.uniform(0.25, 0.75) * height
+    )
+    u = torch.arange(width, device=draws.device)[None, None, :] - draws.uniform(0.25, 0.75) * width
     angle = draws.uniform(-math.pi, math.pi)
     off_axis = (angle.cos() * v - angle.sin() * u) / px_per_mm
     radius = draws.uniform(15.0, 55.0)

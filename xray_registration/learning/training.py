@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ from xray_registration.errors import InputError
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.learning.checkpoint import AGNOSTIC, Checkpoint, save_checkpoint
 from xray_registration.learning.config import TrainingConfig
+from xray_registration.learning.crowd import Crowd
+from xray_registration.learning.crowd_stream import CrowdStream
+from xray_registration.learning.network import OF_PATIENTS
+from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.processes import Processes
-from xray_registration.learning.regressor import KIND, facts_of
+from xray_registration.learning.regressor import KIND, facts_of, pose_network
 from xray_registration.learning.regressor_task import RegressorTask
 from xray_registration.learning.reporting import Reporter
-from xray_registration.learning.stream import Subject
+from xray_registration.learning.stream import RegressorStream, Subject
 from xray_registration.learning.trainer import Schedule, Trained, Trainer
 
 REGRESSOR_FILE = "regressor.json"
@@ -59,7 +64,7 @@ def train_regressor(
     if not cts or len(cts) != len(isocentres_lps_mm):
         raise InputError(f"{len(cts)} CTs and {len(isocentres_lps_mm)} isocentres.")
     processes = processes or Processes()
-    task = RegressorTask(_subjects(cts, isocentres_lps_mm, config), config, processes.device)
+    task = regressor_task(cts, isocentres_lps_mm, config, processes.device)
     if init is not None:
         _initialise(task.model, init)
     identity = _identity(cts, config, init)
@@ -72,21 +77,50 @@ def train_regressor(
     path = Path(folder) / REGRESSOR_FILE
     if processes.is_first:
         facts = _facts(cts, task, config, trained, processes, time.process_time() - began)
-        save_checkpoint(path, trained.weights, facts, half=True)
+        shared = {name: w for name, w in trained.weights.items() if name != OF_PATIENTS}
+        save_checkpoint(path, shared, facts, half=True)
     processes.wait()
     return path
 
 
-def _subjects(
+def regressor_task(
     cts: Sequence[CTVolume],
     isocentres_lps_mm: Sequence[NDArray[np.float64]],
     config: TrainingConfig,
-) -> list[Subject]:
+    device: torch.device | str = "cpu",
+) -> RegressorTask:
+    """Random weights, and pictures of the patients; with a crowd, of those made up from them."""
+    torch.manual_seed(config.seed)
+    if config.crowd.count:
+        space = PoseSpace((0.0, 0.0, 0.0), **asdict(config.pose))
+        network = pose_network(config.network, config.canonical, space, config.crowd.count)
+        crowd = Crowd(cts, config.crowd, space, config.spacing_mm, config.seed, device)
+        pictures = CrowdStream(
+            crowd,
+            config.crowd.variants,
+            space,
+            config.canonical,
+            config.randomisation,
+            config.batch_size,
+            config.seed,
+        )
+        return RegressorTask(network, pictures, space, config, device)
     patients = enumerate(zip(cts, isocentres_lps_mm, strict=True), config.seed)
-    return [
-        Subject.of(ct, isocentre, config.variants, config.spacing_mm, seed, config.pose)
+    subjects = [
+        Subject.of(ct, isocentre, config.variants, config.spacing_mm, seed, config.pose, device)
         for seed, (ct, isocentre) in patients
     ]
+    space = subjects[0].space
+    network = pose_network(config.network, config.canonical, space)
+    stream = RegressorStream(
+        subjects,
+        config.canonical,
+        config.randomisation,
+        config.batch_size,
+        config.seed,
+        config.mild_batches,
+    )
+    return RegressorTask(network, stream, space, config, device)
 
 
 def _initialise(model: nn.Module, init: Checkpoint) -> None:
@@ -128,11 +162,14 @@ def _facts(
     processes: Processes,
     cpu_seconds: float,
 ) -> Mapping[str, Any]:
-    alone = len(cts) == 1
+    alone = len(cts) == 1 and not config.crowd.count
+    several = f"{len(cts)} CTs"
+    if config.crowd.count:
+        several = f"{config.crowd.count} patients made up from {several}"
     return {
         "kind": KIND,
         "ct_sha256": cts[0].sha256 if alone else AGNOSTIC,
-        "ct_file": Path(cts[0].path).name if alone else f"{len(cts)} CTs",
+        "ct_file": Path(cts[0].path).name if alone else several,
         "ct_axes": "lps",
         **facts_of(task.space, config.canonical, config.network),
         "training": config.to_dict(),
