@@ -97,10 +97,10 @@ def test_the_network_tells_patients_apart_once_it_has_learned(tiny: TrainingConf
     network = pose_network(tiny.network, tiny.canonical, SPACE, patients=3).eval()
     pictures = torch.randn(2, 3, 32, 32)
     anybody = network(pictures).mean
-    torch.testing.assert_close(network(pictures, torch.tensor([0, 2])).mean, anybody)
+    torch.testing.assert_close(network(pictures, patients=torch.tensor([0, 2])).mean, anybody)
     with torch.no_grad():
         network.own[2, 2] += 1.0
-    told = network(pictures, torch.tensor([0, 2])).mean
+    told = network(pictures, patients=torch.tensor([0, 2])).mean
     torch.testing.assert_close(told[0], anybody[0])
     assert not torch.allclose(told[1], anybody[1])
 

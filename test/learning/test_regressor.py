@@ -131,3 +131,32 @@ def test_the_thread_that_renders_has_a_core_of_its_own() -> None:
         assert set(inside) == {1}
     finally:
         torch.set_num_threads(before)
+
+
+def test_several_makers_keep_the_order() -> None:
+    with closing(made_ahead(lambda number: 10 * number, 5, 3, makers=3)) as batches:
+        assert list(itertools.islice(batches, 20)) == [50 + 30 * n for n in range(20)]
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_frozen_parts_learn_nothing_and_may_see_a_picture_earlier(count: int) -> None:
+    torch.manual_seed(0)
+    network = PoseNetwork(NetworkConfig(8, (1, 1, 1, 1), 4, 16), 64, 6.8)
+    network.freeze(count)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    pictures = torch.randn(3, 3, 64, 64)
+    network.train()
+    begun = network.begin(pictures)
+    assert not begun.requires_grad
+    network(begun, True).mean.square().sum().backward()
+    optimiser = torch.optim.SGD([p for p in network.parameters() if p.grad is not None], 1.0)
+    optimiser.step()
+    frozen = tuple(["stem.", "stages.0.", "stages.1.", "stages.2."][:count])
+    for name, tensor in network.state_dict().items():
+        if name.startswith(frozen):
+            assert torch.equal(tensor, before[name]), name
+    assert not torch.equal(network.votes.weight, before["votes.weight"])
+    network.eval()
+    torch.testing.assert_close(network(begun, True).mean, network(pictures).mean)
+    with pytest.raises(InputError, match="frozen is 5; expected 0 to 4"):
+        network.freeze(5)

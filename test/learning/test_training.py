@@ -190,6 +190,28 @@ def test_several_patients_and_fine_tuning(
         _train(phantom, isocentre, narrow, tmp_path / "narrow", init=agnostic)
 
 
+def test_fine_tuning_with_frozen_parts_can_be_interrupted(
+    uninterrupted: Path,
+    phantom: CTVolume,
+    isocentre: np.ndarray,
+    tiny: TrainingConfig,
+    tmp_path: Path,
+) -> None:
+    config = replace(tiny, optimiser=replace(tiny.optimiser, frozen=2))
+    with pytest.raises(InputError, match="frozen is 2, but there is nothing to start from"):
+        _train(phantom, isocentre, config, tmp_path / "nothing")
+    init = load_checkpoint(uninterrupted / "regressor.json", KIND)
+    whole = _train(phantom, isocentre, config, tmp_path / "whole", init=init)
+    parts = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        _train(phantom, isocentre, config, parts, init=init, reporter=_Interrupt(4))
+    assert _same(_train(phantom, isocentre, config, parts, init=init), whole)
+    for name, tensor in whole.items():
+        if not name.endswith("num_batches_tracked"):
+            kept = name.startswith(("stem.", "stages.0."))
+            assert torch.equal(tensor, init.tensors[name]) == kept, name
+
+
 @pytest.mark.slow
 def test_two_processes_of_torchrun(
     repository: Path, phantom: CTVolume, tiny: TrainingConfig, tmp_path: Path

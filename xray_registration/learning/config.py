@@ -41,6 +41,8 @@ class OptimiserConfig:
             saved; it grows from 0, so that a short run is not an average over its beginning.
         geodesic_weight: of the distance of the mixture's mean beside the likelihood.
         bf16: autocast the network where the machine has bfloat16 arithmetic (`has_bfloat16`).
+        frozen: of the network's first parts (the stem, then the stages), so many stay as the
+            weights that the training starts from have them, and cost less time.
     """
 
     learning_rate: float = 2e-3
@@ -50,6 +52,7 @@ class OptimiserConfig:
     average: float = 0.998
     geodesic_weight: float = 4.0
     bf16: bool = True
+    frozen: int = 0
 
     def __post_init__(self) -> None:
         if not (self.learning_rate > 0 and 0 <= self.average < 1 and self.clip_norm > 0):

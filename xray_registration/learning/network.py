@@ -143,6 +143,7 @@ class PoseNetwork(nn.Module):
         self.heard = nn.Linear(mixed * NUMBERS, config.hidden)
         self.agreed = nn.Linear(2 * NUMBERS, config.hidden)
         self.head = nn.Linear(config.hidden, config.hypotheses * (2 * NUMBERS + 1))
+        self.frozen = 0
         cells = size // (4 * config.patch)
         places = torch.zeros(1, NUMBERS, cells, cells)
         middle = across * ((torch.arange(cells) + 0.5) / cells - 0.5)
@@ -155,22 +156,53 @@ class PoseNetwork(nn.Module):
             bias[:, :NUMBERS].uniform_(-0.7, 0.7)
             bias[:, NUMBERS:] = 0.0
 
-    def forward(self, x: Tensor) -> Mixture:
-        x = self.features(x)
+    def freeze(self, count: int) -> None:
+        """The first ``count`` of the stem and the stages stay as they are, statistics and all.
+
+        Raises:
+            InputError: more than there are below the map that votes.
+        """
+        if not 0 <= count <= len(self.stages):
+            raise InputError(f"frozen is {count}; expected 0 to {len(self.stages)}.")
+        self.frozen = count
+        for part in self._parts(0, count):
+            part.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> PoseNetwork:
+        """As of a module, but for the parts that are frozen."""
+        super().train(mode)
+        for part in self._parts(0, self.frozen):
+            part.eval()
+        return self
+
+    def forward(self, x: Tensor, begun: bool = False) -> Mixture:
+        """Of pictures (B, 3, S, S), or with ``begun`` of what `begin` has made of them."""
+        x = self.features(x, begun)
         return self.counted(self.votes(x), x)
 
-    def features(self, x: Tensor) -> Tensor:
-        """(B, C, S / 16, S / 16) of pictures (B, 3, S, S)."""
-        x = self.stem(x)
-        for stage in self.stages[:3]:
-            x = stage(x)
-        wide = F.interpolate(self.wide(self.stages[3](x)), size=x.shape[2:], mode="nearest")
+    @torch.no_grad()
+    def begin(self, x: Tensor) -> Tensor:
+        """What the frozen parts make of pictures."""
+        for part in self._parts(0, self.frozen):
+            x = part(x)
+        return x
+
+    def features(self, x: Tensor, begun: bool = False) -> Tensor:
+        """(B, C, S / 16, S / 16) of pictures (B, 3, S, S), or of what `begin` made of them."""
+        for part in self._parts(self.frozen if begun else 0, len(self.stages)):
+            x = part(x)
+        wide = F.interpolate(self.wide(self.stages[-1](x)), size=x.shape[2:], mode="nearest")
         return torch.as_tensor(self.mix(self.near(x) + wide))
 
     def counted(self, votes: Tensor, features: Tensor) -> Mixture:
         """The mixture of votes (B, 12, h, w) and what is behind them, in single precision."""
         with torch.autocast(votes.device.type, enabled=False):
             return self._counted(votes.float(), features.float())
+
+    def _parts(self, first: int, last: int) -> list[nn.Module]:
+        """Of the stem and the stages below the widest one."""
+        return [self.stem, *self.stages[:-1]][first:last]
 
     def _counted(self, votes: Tensor, features: Tensor) -> Mixture:
         """Weighted means of the votes (B, 12, h, w), and hypotheses about them."""
@@ -201,9 +233,9 @@ class CrowdNetwork(PoseNetwork):
         super().__init__(config, size, across)
         self.own = nn.Parameter(torch.zeros(patients, 2 * NUMBERS, config.vote_channels))
 
-    def forward(self, x: Tensor, patients: Tensor | None = None) -> Mixture:
-        """Pictures (B, 3, S, S) of patients (B,); None: of an average one."""
-        x = self.features(x)
+    def forward(self, x: Tensor, begun: bool = False, patients: Tensor | None = None) -> Mixture:
+        """Of pictures of patients (B,); None: of an average one."""
+        x = self.features(x, begun)
         votes = self.votes(x)
         if patients is not None:
             votes = votes + (self.own[patients] @ x.flatten(2)).view_as(votes)

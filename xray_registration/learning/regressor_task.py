@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from xray_registration.geometry import transform_points
 from xray_registration.learning.config import TrainingConfig
 from xray_registration.learning.losses import regressor_loss
-from xray_registration.learning.network import Mixture
+from xray_registration.learning.network import Mixture, PoseNetwork
 from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.precision import has_bfloat16
 from xray_registration.learning.stream import Batch, made_ahead
@@ -40,16 +41,19 @@ class RegressorTask:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: PoseNetwork,
         stream: Stream,
         space: PoseSpace,
         config: TrainingConfig,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Put together; a batch that says of whom it is goes to the network with that."""
+        """Put together; a batch that says of whom it is goes to the network with that.
+
+        Frozen parts of the network see a picture where it is made.
+        """
         self.space = space
         channels_last: Any = network
-        self.model: nn.Module = channels_last.to(memory_format=torch.channels_last)
+        self.model: PoseNetwork = channels_last.to(memory_format=torch.channels_last)
         self._config = config
         self._device = torch.device(device)
         self.autocasts = config.optimiser.bf16 and has_bfloat16(device)
@@ -58,13 +62,16 @@ class RegressorTask:
 
     def batches(self, first: int, step: int) -> Generator[Batch, None, None]:
         """See `trainer.Task`."""
-        return made_ahead(self._stream.batch, first, step)
+        if not self.model.frozen:
+            return made_ahead(self._stream.batch, first, step)
+        # what is left to learn takes less time than the pictures
+        return made_ahead(self._begun, first, step, makers=2)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """See `trainer.Task`."""
         settings = self._config.optimiser
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.autocasts):
-            mixture = self._mixture(model, batch)
+            mixture = self._mixture(model, batch, begun=True)
         numbers = batch.numbers.to(self._device)
         return regressor_loss(mixture, numbers, self.space, settings.geodesic_weight)
 
@@ -88,10 +95,16 @@ class RegressorTask:
             "negative_log_likelihood": -float(density.mean()),
         }
 
-    def _mixture(self, model: nn.Module, batch: Batch) -> Mixture:
+    def _begun(self, number: int) -> Batch:
+        batch = self._stream.batch(number)
         inputs = batch.inputs.to(self._device, memory_format=torch.channels_last)
-        whose = () if batch.patients is None else (batch.patients.to(self._device),)
-        mixture: Mixture = model(inputs, *whose)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.autocasts):
+            return replace(batch, inputs=self.model.begin(inputs))
+
+    def _mixture(self, model: nn.Module, batch: Batch, begun: bool = False) -> Mixture:
+        inputs = batch.inputs.to(self._device, memory_format=torch.channels_last)
+        whose = {} if batch.patients is None else {"patients": batch.patients.to(self._device)}
+        mixture: Mixture = model(inputs, begun, **whose)
         return mixture
 
     def _errors_mm(self, estimate: Tensor, truth: Tensor) -> Tensor:

@@ -6,9 +6,10 @@ processes of a distributed run take every n-th one.
 
 from __future__ import annotations
 
-import queue
-import threading
+import itertools
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
@@ -137,46 +138,25 @@ class RegressorStream:
 
 
 def made_ahead(
-    make: Callable[[int], T], first: int, step: int = 1, depth: int = 3
+    make: Callable[[int], T], first: int, step: int = 1, depth: int = 3, makers: int = 1
 ) -> Generator[T, None, None]:
-    """Batches first, first + step, ... made by one other thread while the caller computes.
+    """Batches first, first + step, ... made by other threads while the caller computes.
 
-    Close the iterator (or drop it) to end the thread. Until then the caller's arithmetic leaves a
-    core to it: shared by both, every core waits for the one that is late (two cores: 64 pictures a
+    Close the iterator (or drop it) to end the threads. Until then the caller's arithmetic leaves a
+    core to each: shared by all, every core waits for the one that is late (two cores: 64 pictures a
     second where 77 are trained on with one each).
     """
-    made: queue.Queue[T | BaseException] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def work() -> None:
-        torch.set_num_threads(1)  # counts for this thread alone
-        number = first
-        while not stop.is_set():
-            try:
-                item: T | BaseException = make(number)
-            except BaseException as error:
-                item = error
-            while not stop.is_set():
-                try:
-                    made.put(item, timeout=0.2)
-                    break
-                except queue.Full:
-                    continue
-            if isinstance(item, BaseException):
-                return
-            number += step
-
     cores = torch.get_num_threads()
-    thread = threading.Thread(target=work, name="training pictures", daemon=True)
-    thread.start()
-    try:
-        torch.set_num_threads(max(1, cores - 1))
-        while True:
-            item = made.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
-        torch.set_num_threads(cores)
+    # the initialiser's setting counts for the maker that calls it alone
+    with ThreadPoolExecutor(makers, "training pictures", torch.set_num_threads, (1,)) as pool:
+        numbers = itertools.count(first, step)
+        waiting = deque(pool.submit(make, next(numbers)) for _ in range(depth))
+        try:
+            torch.set_num_threads(max(1, cores - makers))
+            while True:
+                item = waiting.popleft().result()
+                waiting.append(pool.submit(make, next(numbers)))
+                yield item
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            torch.set_num_threads(cores)

@@ -67,6 +67,12 @@ def train_regressor(
     task = regressor_task(cts, isocentres_lps_mm, config, processes.device)
     if init is not None:
         _initialise(task.model, init)
+    elif config.optimiser.frozen:
+        raise InputError(
+            f"optimiser: frozen is {config.optimiser.frozen}, but there is nothing to start from; "
+            "give --init, or leave it at 0."
+        )
+    task.model.freeze(config.optimiser.frozen)
     identity = _identity(cts, config, init)
     schedule = Schedule(
         config.minutes, config.steps, config.validate_every, config.patience, config.save_every_s
