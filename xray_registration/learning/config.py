@@ -10,7 +10,7 @@ from typing import Any
 from xray_registration.errors import InputError
 from xray_registration.learning.canonical import CanonicalCamera
 from xray_registration.learning.crowd import CrowdConfig
-from xray_registration.learning.network import NetworkConfig
+from xray_registration.learning.network import PARTS, NetworkConfig
 from xray_registration.learning.patients import VariantConfig
 from xray_registration.learning.randomisation import RandomisationConfig
 
@@ -41,8 +41,8 @@ class OptimiserConfig:
             saved; it grows from 0, so that a short run is not an average over its beginning.
         geodesic_weight: of the distance of the mixture's mean beside the likelihood.
         bf16: autocast the network where the machine has bfloat16 arithmetic (`has_bfloat16`).
-        frozen: of the network's first parts (the stem, then the stages), so many stay as the
-            weights that the training starts from have them, and cost less time.
+        frozen: parts of the network (`network.PARTS`) that stay as the weights that the training
+            starts from have them, and cost less time.
     """
 
     learning_rate: float = 2e-3
@@ -52,9 +52,12 @@ class OptimiserConfig:
     average: float = 0.998
     geodesic_weight: float = 4.0
     bf16: bool = True
-    frozen: int = 0
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "frozen", tuple(self.frozen))
+        if not set(self.frozen) <= set(PARTS):
+            raise InputError(f"frozen is {list(self.frozen)}; expected some of {list(PARTS)}.")
         if not (self.learning_rate > 0 and 0 <= self.average < 1 and self.clip_norm > 0):
             raise InputError(f"{self}: expected learning_rate, clip_norm > 0, average in [0, 1).")
         if min(self.weight_decay, self.warmup_steps, self.geodesic_weight) < 0:

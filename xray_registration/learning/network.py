@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from xray_registration.errors import InputError
 from xray_registration.learning.canonical import CHANNELS
 
 NUMBERS = 6
+PARTS = ("stem", "stages.0", "stages.1", "stages.2", "stages.3")
+"""What a `PoseNetwork` sees with, in order; the rest of it votes and counts."""
 OF_PATIENTS = "own"
 """Name of `CrowdNetwork`'s weights that another patient has no use for."""
 # 6 mm: finer is the optimiser's business. The gradient of a likelihood grows as 1 / scale, so that
@@ -143,7 +146,7 @@ class PoseNetwork(nn.Module):
         self.heard = nn.Linear(mixed * NUMBERS, config.hidden)
         self.agreed = nn.Linear(2 * NUMBERS, config.hidden)
         self.head = nn.Linear(config.hidden, config.hypotheses * (2 * NUMBERS + 1))
-        self.frozen = 0
+        self.frozen: tuple[str, ...] = ()
         cells = size // (4 * config.patch)
         places = torch.zeros(1, NUMBERS, cells, cells)
         middle = across * ((torch.arange(cells) + 0.5) / cells - 0.5)
@@ -156,24 +159,25 @@ class PoseNetwork(nn.Module):
             bias[:, :NUMBERS].uniform_(-0.7, 0.7)
             bias[:, NUMBERS:] = 0.0
 
-    def freeze(self, count: int) -> None:
-        """The first ``count`` of the stem and the stages stay as they are, statistics and all.
+    def freeze(self, names: Sequence[str]) -> None:
+        """Of the stem and the stages these stay as they are, statistics and all.
 
         Raises:
-            InputError: more than there are below the map that votes.
+            InputError: a name that is none of `PARTS`.
         """
-        if not 0 <= count <= len(self.stages):
-            raise InputError(f"frozen is {count}; expected 0 to {len(self.stages)}.")
-        self.frozen = count
-        for part in self._parts(0, count):
-            part.requires_grad_(False)
+        unknown = sorted(set(names) - set(PARTS))
+        if unknown:
+            raise InputError(f"frozen: {unknown}; expected some of {list(PARTS)}.")
+        self.frozen = tuple(name for name in PARTS if name in names)
+        for name in self.frozen:
+            self.get_submodule(name).requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> PoseNetwork:
         """As of a module, but for the parts that are frozen."""
         super().train(mode)
-        for part in self._parts(0, self.frozen):
-            part.eval()
+        for name in self.frozen:
+            self.get_submodule(name).eval()
         return self
 
     def forward(self, x: Tensor, begun: bool = False) -> Mixture:
@@ -183,14 +187,19 @@ class PoseNetwork(nn.Module):
 
     @torch.no_grad()
     def begin(self, x: Tensor) -> Tensor:
-        """What the frozen parts make of pictures."""
-        for part in self._parts(0, self.frozen):
+        """What the first parts, as far as all of them are frozen, make of pictures."""
+        for part in self._below()[: self.leading]:
             x = part(x)
         return x
 
+    @property
+    def leading(self) -> int:
+        """How many parts `begin` runs."""
+        return next(n for n, name in enumerate((*PARTS[:-1], "")) if name not in self.frozen)
+
     def features(self, x: Tensor, begun: bool = False) -> Tensor:
         """(B, C, S / 16, S / 16) of pictures (B, 3, S, S), or of what `begin` made of them."""
-        for part in self._parts(self.frozen if begun else 0, len(self.stages)):
+        for part in self._below()[self.leading if begun else 0 :]:
             x = part(x)
         wide = F.interpolate(self.wide(self.stages[-1](x)), size=x.shape[2:], mode="nearest")
         return torch.as_tensor(self.mix(self.near(x) + wide))
@@ -200,9 +209,9 @@ class PoseNetwork(nn.Module):
         with torch.autocast(votes.device.type, enabled=False):
             return self._counted(votes.float(), features.float())
 
-    def _parts(self, first: int, last: int) -> list[nn.Module]:
-        """Of the stem and the stages below the widest one."""
-        return [self.stem, *self.stages[:-1]][first:last]
+    def _below(self) -> list[nn.Module]:
+        """The parts below the last one, which the map that votes is made of."""
+        return [self.get_submodule(name) for name in PARTS[:-1]]
 
     def _counted(self, votes: Tensor, features: Tensor) -> Mixture:
         """Weighted means of the votes (B, 12, h, w), and hypotheses about them."""

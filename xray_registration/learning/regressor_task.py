@@ -62,7 +62,7 @@ class RegressorTask:
 
     def batches(self, first: int, step: int) -> Generator[Batch, None, None]:
         """See `trainer.Task`."""
-        if not self.model.frozen:
+        if not self.model.leading:
             return made_ahead(self._stream.batch, first, step)
         # what is left to learn takes less time than the pictures
         return made_ahead(self._begun, first, step, makers=2)

@@ -69,8 +69,8 @@ def train_regressor(
         _initialise(task.model, init)
     elif config.optimiser.frozen:
         raise InputError(
-            f"optimiser: frozen is {config.optimiser.frozen}, but there is nothing to start from; "
-            "give --init, or leave it at 0."
+            f"optimiser: {', '.join(config.optimiser.frozen)} frozen, but there is nothing to "
+            "start from; give --init, or leave frozen empty."
         )
     task.model.freeze(config.optimiser.frozen)
     identity = _identity(cts, config, init)
