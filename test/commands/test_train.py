@@ -74,3 +74,27 @@ def test_bad_options(
     assert code == 2
     assert words in said
     assert "Traceback" not in said
+
+
+def test_pretrained_weights_fit_a_network_of_default_size(repository: Path) -> None:
+    from xray_registration.commands.train import _init_path
+    from xray_registration.learning.checkpoint import load_checkpoint
+    from xray_registration.learning.config import TrainingConfig
+    from xray_registration.learning.pose_space import PoseSpace
+    from xray_registration.learning.regressor import KIND, pose_network
+
+    pretrained = load_checkpoint(_init_path("pretrained"), KIND)
+    assert pretrained.is_agnostic
+    fine = TrainingConfig.from_yaml(repository / "training" / "fine_tune.yaml")
+    network = pose_network(fine.network, fine.canonical, PoseSpace((0.0, 0.0, 0.0)))
+    network.load_state_dict(pretrained.tensors)
+    network.freeze(fine.optimiser.frozen)
+    crowd = TrainingConfig.from_yaml(repository / "training" / "crowd.yaml")
+    assert TrainingConfig.from_dict(pretrained.facts["training"]) == crowd
+
+
+def test_the_packages_weights_are_12_mb_at_most() -> None:
+    from importlib import resources
+
+    folder = Path(str(resources.files("xray_registration.learning"))) / "weights"
+    assert 0 < sum(path.stat().st_size for path in folder.iterdir()) <= 12_000_000

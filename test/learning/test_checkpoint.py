@@ -46,6 +46,25 @@ def test_half_precision_is_stored_small_and_read_as_float(tmp_path: Path) -> Non
     torch.testing.assert_close(loaded, weights, atol=2e-3, rtol=1e-3)
 
 
+def test_matrices_can_be_stored_in_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "w.json"
+    torch.manual_seed(0)
+    rows = torch.randn(60, 20, 3, 3) * torch.logspace(-3, 3, 60)[:, None, None, None]
+    rows[7] = 0.0
+    tensors = {"w": rows, "b": torch.randn(60), "steps": torch.tensor(7)}
+    facts = {"kind": KIND, "ct_sha256": AGNOSTIC}
+    save_checkpoint(path, tensors, facts, half=True, quarter=True)
+    (stored,) = tmp_path.glob("*.safetensors")
+    assert stored.stat().st_size < rows.numel() + 1000
+    loaded = load_checkpoint(path, KIND).tensors
+    assert loaded.keys() == tensors.keys()
+    assert loaded["w"].dtype == torch.float32
+    off = (loaded["w"] - rows).flatten(1).abs().amax(1)
+    assert (off <= 0.006 * rows.flatten(1).abs().amax(1)).all()
+    torch.testing.assert_close(loaded["b"], tensors["b"], atol=2e-3, rtol=1e-3)
+    assert int(loaded["steps"]) == 7
+
+
 def test_another_ct_is_refused_and_an_agnostic_one_says_so(
     tmp_path: Path, phantom: CTVolume
 ) -> None:

@@ -121,12 +121,12 @@ def _init_path(given: str) -> Path:
     if given != PRETRAINED:
         return Path(given)
     from xray_registration.learning.regressor import KIND
-    from xray_registration.learning.shipped import shipped_weights
+    from xray_registration.learning.shipped import shipped_to_start_from
 
-    paths = shipped_weights(KIND)
-    if not paths:
-        raise InputError("--init pretrained: this installation carries no weights.")
-    return paths[0]
+    path = shipped_to_start_from(KIND)
+    if path is None:
+        raise InputError("--init pretrained: this installation carries no such weights.")
+    return path
 
 
 def _load_cts(arguments: argparse.Namespace) -> list[CTVolume]:

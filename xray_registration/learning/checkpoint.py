@@ -26,6 +26,7 @@ from xray_registration.optional import require
 SCHEMA = 1
 AGNOSTIC = "agnostic"
 _SUFFIX = ".json"
+_FACTOR = ".factor"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,11 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], half: bool = False
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+    half: bool = False,
+    quarter: bool = False,
 ) -> None:
     """Write ``path`` (.json) and the tensors beside it.
 
@@ -73,6 +78,7 @@ def save_checkpoint(
         tensors: by name, any device.
         facts: plain values; ``kind`` and ``ct_sha256`` are needed.
         half: store floating tensors as float16: half the size, 3 digits.
+        quarter: and matrices as int8 with a factor for every row: for weights that are trained on.
 
     Raises:
         InputError: a missing fact, or the disk refuses; an older checkpoint is left as it was.
@@ -85,6 +91,8 @@ def save_checkpoint(
         name: tensor.detach().cpu().to(torch.float16 if half and _floats(tensor) else tensor.dtype)
         for name, tensor in tensors.items()
     }
+    if quarter:
+        stored = _in_bytes(stored)
     content: bytes = require("safetensors.torch", "safetensors").save(
         {name: tensor.contiguous() for name, tensor in stored.items()}
     )
@@ -106,7 +114,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, kind: str) -> Checkpoint:
-    """Read a checkpoint of this kind; float16 tensors become float32.
+    """Read a checkpoint of this kind; float16 and int8 tensors become float32.
 
     Raises:
         InputError: missing, damaged, of another kind or schema; tensors that are not those of the
@@ -141,7 +149,7 @@ def load_checkpoint(path: Path, kind: str) -> Checkpoint:
         key: tensor.float() if tensor.dtype == torch.float16 else tensor
         for key, tensor in tensors.items()
     }
-    return Checkpoint(tensors, facts, path)
+    return Checkpoint(_from_bytes(tensors), facts, path)
 
 
 @contextmanager
@@ -186,6 +194,31 @@ def _weights_of(path: Path) -> str | None:
         return _facts(path).get("weights")
     except InputError:
         return None
+
+
+def _in_bytes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices as int8, and their rows' factors under NAME.factor; all else as it is."""
+    result: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if tensor.ndim < 2 or not tensor.is_floating_point():
+            result[name] = tensor
+            continue
+        rows = tensor.float().flatten(1)
+        factor = (rows.abs().amax(1) / 127).clamp_min(1e-12)
+        result[name] = (rows / factor[:, None]).round().to(torch.int8).view(tensor.shape)
+        result[name + _FACTOR] = factor
+    return result
+
+
+def _from_bytes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    result = {}
+    for name, tensor in tensors.items():
+        factor = tensors.get(name + _FACTOR)
+        if factor is not None:
+            tensor = tensor.float() * factor.view(-1, *[1] * (tensor.ndim - 1))
+        if not name.endswith(_FACTOR):
+            result[name] = tensor
+    return result
 
 
 def _floats(tensor: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""The weights that come with the package, each for one CT."""
+"""The weights that come with the package: for one CT, or for others' trainings to start from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from xray_registration.imaging.volume import CTVolume
+from xray_registration.learning.checkpoint import AGNOSTIC
 
 
 def shipped_weights(kind: str) -> list[Path]:
@@ -20,5 +21,13 @@ def shipped_weights_for(ct: CTVolume, kind: str) -> Path | None:
     """Those that were trained for this CT."""
     for path in shipped_weights(kind):
         if ct.sha256 and json.loads(path.read_text()).get("ct_sha256") == ct.sha256:
+            return path
+    return None
+
+
+def shipped_to_start_from(kind: str) -> Path | None:
+    """Those that belong to no CT."""
+    for path in shipped_weights(kind):
+        if json.loads(path.read_text()).get("ct_sha256") == AGNOSTIC:
             return path
     return None

@@ -84,7 +84,7 @@ def train_regressor(
     if processes.is_first:
         facts = _facts(cts, task, config, trained, processes, time.process_time() - began)
         shared = {name: w for name, w in trained.weights.items() if name != OF_PATIENTS}
-        save_checkpoint(path, shared, facts, half=True)
+        save_checkpoint(path, shared, facts, half=True, quarter=config.crowd.count > 0)
     processes.wait()
     return path
 
