@@ -14,7 +14,8 @@ from xray_registration.imaging.attenuation import mu_from_hu
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.learning.checkpoint import AGNOSTIC, load_checkpoint
 from xray_registration.learning.config import TrainingConfig
-from xray_registration.learning.crowd import Crowd, CrowdConfig, _mu
+from xray_registration.learning.crowd import Crowd
+from xray_registration.learning.crowd_bodies import CrowdConfig, _mu
 from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.regressor import KIND, load_regressor, pose_network
 from xray_registration.learning.training import regressor_task, train_regressor

@@ -11,7 +11,8 @@ import torch
 
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.learning.config import TrainingConfig
-from xray_registration.learning.crowd import Crowd, CrowdConfig
+from xray_registration.learning.crowd import Crowd
+from xray_registration.learning.crowd_bodies import CrowdConfig
 from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.processes import Processes
 from xray_registration.learning.randomisation import RandomisationConfig, randomised

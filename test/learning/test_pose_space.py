@@ -7,7 +7,11 @@ import pytest
 import torch
 
 from xray_registration.errors import InputError
-from xray_registration.geometry import positioner_from_camera
+from xray_registration.geometry import (
+    PositionerPose,
+    camera_from_positioner,
+    positioner_from_camera,
+)
 from xray_registration.learning.pose_space import UNIT_MM, PoseSpace
 
 SPACE = PoseSpace((5.0, 90.0, -170.0))
@@ -79,3 +83,22 @@ def test_ranges_go_on_beyond_180_degrees() -> None:
     angles = [positioner_from_camera(pose, 700.0) for pose in poses.numpy()]
     assert any(angle.primary_deg < -140 for angle in angles)
     assert any(angle.primary_deg > 100 for angle in angles)
+
+
+def test_samples_are_poses_of_the_positioner() -> None:
+    space = PoseSpace((10.0, -20.0, 30.0), primary_centre_deg=170.0, roll_centre_deg=-5.0)
+    poses = space.sample(np.random.default_rng(4), 40).numpy()
+    draws = np.random.default_rng(4).uniform(-1.0, 1.0, (40, 6))
+    for pose, (a, b, roll, x, y, depth) in zip(poses, draws, strict=True):
+        primary = 170.0 + a * space.primary_deg
+        expected = camera_from_positioner(
+            PositionerPose(
+                (primary + 180.0) % 360.0 - 180.0,
+                b * space.secondary_deg,
+                space.source_isocentre_mm + depth * space.depth_mm,
+                space.isocentre_lps_mm,
+                -5.0 + roll * space.roll_deg,
+            )
+        )
+        expected[:2, 3] += space.shift_mm * np.array([x, y])
+        np.testing.assert_allclose(pose, expected, atol=1e-9)

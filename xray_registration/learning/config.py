@@ -9,7 +9,7 @@ from typing import Any
 
 from xray_registration.errors import InputError
 from xray_registration.learning.canonical import CanonicalCamera
-from xray_registration.learning.crowd import CrowdConfig
+from xray_registration.learning.crowd_bodies import CrowdConfig
 from xray_registration.learning.network import PARTS, NetworkConfig
 from xray_registration.learning.patients import VariantConfig
 from xray_registration.learning.randomisation import RandomisationConfig
