@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,7 @@ def test_structures_are_found_behind_metal_and_between_blades(
     config = registrar.config
     once = sum(level.max_iterations for level in (*config.levels, *config.structure_levels))
     assert alone.iterations <= once
+    # nor is what looks like the bones, but not as much as one view must
+    unlike = replace(alone, reason=Reason.LOW_SIMILARITY, similarity=0.82)
+    assert registrar._is_beyond_doubt(unlike)
+    assert not registrar._is_beyond_doubt(replace(unlike, similarity=0.7))

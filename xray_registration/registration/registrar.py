@@ -51,6 +51,7 @@ _log = logging.getLogger(__name__)
 _MOST_LEVELS_OFF = 3  # so often a pose may give way to one a vertebra off
 # Before these of the structures' levels metal is looked for: the better the pose, the more is sure.
 _MASKED_ANEW = {0: ROUGH, 2: CLOSE}
+_STAYS_SO = (Reason.UNCERTAIN, Reason.LOW_SIMILARITY)  # bones that are alike, from any start
 _CONTENDERS = 3  # distinct optima of the coarsest level that are looked at more closely
 
 
@@ -168,8 +169,9 @@ class Registrar:
         if not self._of_structures:
             return result.accepted and alike
         # Bones alone are judged by a threshold of their own, which wrong poses are far below; and
-        # what the picture leaves uncertain it leaves uncertain from anywhere.
-        return result.accepted or (result.reason is Reason.UNCERTAIN and alike)
+        # what the picture leaves uncertain, or not alike enough for one view to be accepted, it
+        # leaves so from anywhere.
+        return result.accepted or (alike and result.reason in _STAYS_SO)
 
     def _second_attempt(
         self, views: list[View], starts: Tensor, found: _Coarse, first: RegistrationResult | None

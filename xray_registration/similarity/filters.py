@@ -25,8 +25,25 @@ def blurred(images: Tensor, sigma_px: float) -> Tensor:
     radius = len(kernel) // 2
     # the padding of all images at once is one copy; replicate needs a 4-D input
     x = F.pad(images[:, None], (radius, radius, radius, radius), mode="replicate")
-    x = F.conv2d(x, kernel.view(1, 1, 1, -1))
-    return F.conv2d(x, kernel.view(1, 1, -1, 1))[:, 0]
+    if x.is_cuda:
+        x = F.conv2d(x, kernel.view(1, 1, 1, -1))
+        return F.conv2d(x, kernel.view(1, 1, -1, 1))[:, 0]
+    weights = kernel.tolist()
+    return _weighted_shifts(_weighted_shifts(x[:, 0], weights, 2), weights, 1)
+
+
+def _weighted_shifts(images: Tensor, weights: list[float], axis: int) -> Tensor:
+    """Convolution along one axis with symmetric weights (2 r + 1,), where they fit.
+
+    On a CPU sums of shifted images take a third of the time of `conv2d` of one channel.
+    """
+    radius = len(weights) // 2
+    length = images.shape[axis] - 2 * radius
+    result = images.narrow(axis, radius, length) * weights[radius]
+    for n, weight in enumerate(weights[:radius]):
+        result.add_(images.narrow(axis, n, length), alpha=weight)
+        result.add_(images.narrow(axis, 2 * radius - n, length), alpha=weight)
+    return result
 
 
 def halved(images: Tensor) -> Tensor:
