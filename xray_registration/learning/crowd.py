@@ -35,6 +35,7 @@ class Crowd:
 
     Attributes:
         count: of patients.
+        variants: of each.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Crowd:
             InputError: no CT, or one without bone; poses from all sides.
         """
         self.count = config.count
-        self._variants, self._spacing = config.variants, spacing_mm
+        self.variants, self._spacing = config.variants, spacing_mm
         self._device = torch.device(device)
         beam = space.nominal[2, :3]
         axis = int(np.abs(beam).argmax())
@@ -96,7 +97,7 @@ class Crowd:
             poses: camera_from_patient (B, 4, 4), mm.
             camera: of all.
         """
-        bodies = torch.from_numpy(patients * self._variants + variants)
+        bodies = torch.from_numpy(patients * self.variants + variants)
         if self._device.type == "cpu":  # its compiled kernel is faster, one body at a time
             return torch.cat(
                 [

@@ -14,9 +14,8 @@ from torch import Tensor
 from xray_registration.errors import InputError
 from xray_registration.geometry import so3_exp
 from xray_registration.imaging.attenuation import KNEE_HU, mu_from_hu
-from xray_registration.imaging.patient import patient_mask
 from xray_registration.imaging.volume import CTVolume
-from xray_registration.rendering import AttenuationVolume
+from xray_registration.learning.patients import coarse_density
 
 _BONE_HU = 300.0
 
@@ -175,11 +174,7 @@ class _Source:
 
     @classmethod
     def of(cls, ct: CTVolume, spacing_mm: float, device: torch.device) -> _Source:
-        hu = np.maximum(ct.hu.astype(np.float32), -1000.0)
-        hu[~patient_mask(ct)] = -1000.0
-        volume = AttenuationVolume(torch.from_numpy(hu + 1000.0), ct.lps_from_index)
-        volume = volume.cropped_to_matter(50.0)
-        volume = volume.coarsened(volume.factors_for(spacing_mm))
+        volume = coarse_density(ct, spacing_mm)
         bone = torch.nonzero(volume.mu_per_mm > _BONE_HU + 1000.0).flip(1).double().numpy()
         if not len(bone):
             raise InputError(f"{ct.path}: nothing exceeds {_BONE_HU:g} HU; expected bone.")

@@ -18,7 +18,6 @@ class CrowdStream:
     def __init__(
         self,
         crowd: Crowd,
-        variants: int,
         space: PoseSpace,
         canonical: CanonicalCamera,
         randomisation: RandomisationConfig,
@@ -27,7 +26,6 @@ class CrowdStream:
     ) -> None:
         """Prepare; ``space`` is about the point (0, 0, 0), the crowd's isocentre."""
         self._crowd = crowd
-        self._variants = variants
         self._space = space
         self._canonical = canonical
         self._randomisation = randomisation
@@ -48,7 +46,7 @@ class CrowdStream:
         random = np.random.default_rng([self._seed, stream, number])
         count = self._batch_size
         patients = random.integers(self._crowd.count, size=count)
-        variants = random.integers(self._variants, size=count)
+        variants = random.integers(self._crowd.variants, size=count)
         poses = self._space.sample(random, count)
         lines = self._crowd.line_integrals(patients, variants, poses, self._canonical.camera)
         seed = (self._seed, stream, number)

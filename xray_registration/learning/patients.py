@@ -61,6 +61,24 @@ class VariantConfig:
                 raise InputError(f"{field.name} is {value}; expected positive numbers.")
 
 
+def coarse_density(
+    ct: CTVolume, spacing_mm: float, isolate_patient: bool = True
+) -> AttenuationVolume:
+    """HU + 1000 on a coarse grid (in place of mu), cropped to the body; air is 0.
+
+    Raises:
+        InputError: nothing attenuates.
+    """
+    mask = patient_mask(ct) if isolate_patient else None
+    hu = np.maximum(ct.hu.astype(np.float32), -1000.0)
+    if mask is not None:
+        hu[~mask] = -1000.0
+    # the means are taken of HU: mu follows from them for every energy
+    density = AttenuationVolume(torch.from_numpy(hu + 1000.0), ct.lps_from_index)
+    density = density.cropped_to_matter(50.0)
+    return density.coarsened(density.factors_for(spacing_mm))
+
+
 class Patients:
     """Volumes of all variants on one coarse grid."""
 
@@ -78,14 +96,7 @@ class Patients:
         Raises:
             InputError: nothing attenuates.
         """
-        mask = patient_mask(ct) if isolate_patient else None
-        hu = np.maximum(ct.hu.astype(np.float32), -1000.0)
-        if mask is not None:
-            hu[~mask] = -1000.0
-        # the means are taken of HU: mu follows from them for every energy
-        density = AttenuationVolume(torch.from_numpy(hu + 1000.0), ct.lps_from_index)
-        density = density.cropped_to_matter(50.0)
-        density = density.coarsened(density.factors_for(spacing_mm))
+        density = coarse_density(ct, spacing_mm, isolate_patient)
         self._hu = density.mu_per_mm - 1000.0
         self._grid = density.lps_from_index
         self._isocentre = np.asarray(isocentre_lps_mm, dtype=np.float64)

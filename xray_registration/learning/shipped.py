@@ -19,15 +19,16 @@ def shipped_weights(kind: str) -> list[Path]:
 
 def shipped_weights_for(ct: CTVolume, kind: str) -> Path | None:
     """Those that were trained for this CT."""
-    for path in shipped_weights(kind):
-        if ct.sha256 and json.loads(path.read_text()).get("ct_sha256") == ct.sha256:
-            return path
-    return None
+    return _shipped(kind, ct.sha256) if ct.sha256 else None
 
 
 def shipped_to_start_from(kind: str) -> Path | None:
     """Those that belong to no CT."""
+    return _shipped(kind, AGNOSTIC)
+
+
+def _shipped(kind: str, ct_sha256: str) -> Path | None:
     for path in shipped_weights(kind):
-        if json.loads(path.read_text()).get("ct_sha256") == AGNOSTIC:
+        if json.loads(path.read_text()).get("ct_sha256") == ct_sha256:
             return path
     return None

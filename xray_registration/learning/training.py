@@ -103,7 +103,6 @@ def regressor_task(
         crowd = Crowd(cts, config.crowd, space, config.spacing_mm, config.seed, device)
         pictures = CrowdStream(
             crowd,
-            config.crowd.variants,
             space,
             config.canonical,
             config.randomisation,
