@@ -160,6 +160,7 @@ def test_refused() -> None:
     node = _Node()
     guidance = Guidance(node, (PLAN,), _Lookup(None))
     robot = GuidanceSettings((PLAN,), "robot", None)
+    assert guidance.values("")["guidance"] == "refused"
     assert not guidance.publish(report, robot, "stale")
     assert guidance.values("stale") == {"guidance": "refused", "guidance_text": "stale"}
     assert not guidance.publish(rejected, robot, "")

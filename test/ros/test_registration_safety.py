@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,37 @@ def test_planned_level_and_guidance(
     peer.spin_for(0.3)
     assert len(entries) == len(targets) == 1
     assert len(peer.transforms) == 3
+
+
+def test_diagnostics_between_a_pose_and_its_guidance(
+    scene: Any,
+    peer: Any,
+    make_node: MakeNode,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The timer's, from another thread, do not say "published" of what will be refused."""
+    node = make_node(
+        guidance__plan_path=str(_plan(scene, tmp_path)), guidance__frame_id="robot_base"
+    )
+    take = node._status.take
+    timers: list[threading.Thread] = []
+
+    def take_and_report(report: Any) -> None:
+        take(report)
+        timers.append(threading.Thread(target=node._report_state))
+        timers[-1].start()
+        timers[-1].join(0.3)
+
+    monkeypatch.setattr(node._status, "take", take_and_report)
+    peer.wait_for_subscribers()
+    peer.send_initialpose(scene.start())
+    assert peer.wait_for_report(peer.send_scene(scene))["state"] == "registered"
+    peer.spin_for(0.5)
+    [timer] = timers
+    timer.join()
+    said = [{v.key: v.value for v in status.values} for status in peer.statuses]
+    assert {values["guidance"] for values in said if "guidance" in values} == {"refused"}
 
 
 def test_an_ambiguous_level_is_an_error(

@@ -58,7 +58,7 @@ class Guidance:
         self._node = node
         self._lookup = lookup
         self.trajectories = trajectories
-        self._failure = ""
+        self._failure = "nothing has been published"
         self._publishers = {
             (trajectory.name, end): node.create_lifecycle_publisher(
                 PoseWithCovarianceStamped, f"~/guidance/{trajectory.name}/{end}", 10

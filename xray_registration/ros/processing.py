@@ -41,7 +41,8 @@ class Processing:
         self._run: object = None
         # Raised by ``forget``: a frame that began before is not published.
         self._epoch = 0
-        # Held while publishing: after ``stop`` nothing of a frame in progress gets out.
+        # Held while publishing: after ``stop`` nothing of a frame in progress gets out, and what
+        # diagnostics say is of one frame.
         self.publish_lock = threading.RLock()
         # Held while the solver works: it serves one thread at a time.
         self._work_lock = threading.Lock()

@@ -289,8 +289,10 @@ class RegistrationNode(LifecycleNodeMixin, Node):
         return self._processing.is_busy
 
     def _publish_status(self) -> None:
-        session = self._processing.session
-        self._status.publish(self._settings, None if session is None else session.guidance)
+        # Not while a frame is being published: half of what is said would be of the one before.
+        with self._processing.publish_lock:
+            session = self._processing.session
+            self._status.publish(self._settings, None if session is None else session.guidance)
 
 
 def main(args: list[str] | None = None) -> int:
