@@ -76,19 +76,36 @@ def test_bad_options(
     assert "Traceback" not in said
 
 
-def test_pretrained_weights_fit_a_network_of_default_size(repository: Path) -> None:
+def test_pretrained_weights_fit_a_network_of_default_size(
+    repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch
+
     from xray_registration.commands.train import _init_path
     from xray_registration.learning.checkpoint import load_checkpoint
     from xray_registration.learning.config import TrainingConfig
+    from xray_registration.learning.network import NetworkConfig
     from xray_registration.learning.pose_space import PoseSpace
     from xray_registration.learning.regressor import KIND, pose_network
+    from xray_registration.learning.training import _initialise
 
     pretrained = load_checkpoint(_init_path("pretrained"), KIND)
     assert pretrained.is_agnostic
     fine = TrainingConfig.from_yaml(repository / "training" / "fine_tune.yaml")
     network = pose_network(fine.network, fine.canonical, PoseSpace((0.0, 0.0, 0.0)))
-    network.load_state_dict(pretrained.tensors)
+    _initialise(network, pretrained)
+    assert "tensors fit" not in caplog.text
     network.freeze(fine.optimiser.frozen)
+    copied = dict(network.named_parameters())
+    for name, tensor in pretrained.tensors.items():
+        if name.startswith("stages.2") and name in copied:
+            assert torch.equal(copied[name.replace("stages.", "patient.")], tensor), name
+    # as the network without a stage for the patient, until it has learned
+    plain = pose_network(NetworkConfig(), fine.canonical, PoseSpace((0.0, 0.0, 0.0)))
+    plain.load_state_dict(pretrained.tensors)
+    picture = torch.randn(1, 3, fine.canonical.size, fine.canonical.size)
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(picture).mean, plain.eval()(picture).mean)
     crowd = TrainingConfig.from_yaml(repository / "training" / "crowd.yaml")
     assert TrainingConfig.from_dict(pretrained.facts["training"]) == crowd
 

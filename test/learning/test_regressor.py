@@ -13,7 +13,7 @@ from xray_registration.learning.config import TrainingConfig
 from xray_registration.learning.network import PARTS, Mixture, NetworkConfig, PoseNetwork
 from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.regressor import PoseDistribution
-from xray_registration.learning.stream import RegressorStream, Subject, made_ahead
+from xray_registration.learning.stream import RegressorStream, Repeated, Subject, made_ahead
 
 SPACE = PoseSpace((10.0, -20.0, 30.0))
 
@@ -138,9 +138,34 @@ def test_several_makers_keep_the_order() -> None:
         assert list(itertools.islice(batches, 20)) == [50 + 30 * n for n in range(20)]
 
 
+def test_batches_to_be_learned_from_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every one as often as was asked for, far apart, and the same ones from any step on."""
+    monkeypatch.setattr("xray_registration.learning.stream._APART", 6)
+    for times, step, mine in ((2, 1, 0), (3, 1, 0), (3, 2, 1)):
+        made: list[int] = []
+
+        def make(number: int, made: list[int] = made) -> int:
+            made.append(number)
+            return number
+
+        repeated = Repeated(make, times, step)
+        steps = range(mine, mine + 60 * step, step)
+        handed = [repeated(number) for number in steps]
+        assert made == sorted(set(handed)), "made once, in order"
+        assert {number % step for number in made} == {mine}
+        places = {n: [k for k, other in enumerate(handed) if other == n] for n in handed}
+        done = [ks for ks in places.values() if len(ks) == times]
+        assert len(done) >= 60 // times - 6
+        assert max(len(ks) for ks in places.values()) == times
+        assert min(b - a for ks in places.values() for a, b in itertools.pairwise(ks)) > 6 / times
+        assert len(repeated._kept) <= 6
+        resumed = Repeated(make, times, step)
+        assert [resumed(number) for number in steps[33:]] == handed[33:]
+
+
 @pytest.mark.parametrize(
     ("parts", "leading"),
-    [(PARTS[:1], 1), (PARTS[:4], 4), (("stages.3", *PARTS[:2]), 2), (PARTS, 4)],
+    [(PARTS[:1], 1), (PARTS[:4], 3), (("stages.3", *PARTS[:2]), 2), (PARTS, 5)],
 )
 def test_frozen_parts_learn_nothing_and_may_see_a_picture_earlier(
     parts: tuple[str, ...], leading: int
@@ -153,7 +178,9 @@ def test_frozen_parts_learn_nothing_and_may_see_a_picture_earlier(
     pictures = torch.randn(3, 3, 64, 64)
     network.train()
     begun = network.begin(pictures)
-    assert not begun.requires_grad
+    assert isinstance(begun, tuple) == (leading == len(PARTS))
+    maps = begun if isinstance(begun, tuple) else (begun,)
+    assert not any(m.requires_grad for m in maps)
     network(begun, True).mean.square().sum().backward()
     optimiser = torch.optim.SGD([p for p in network.parameters() if p.grad is not None], 1.0)
     optimiser.step()

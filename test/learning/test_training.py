@@ -17,7 +17,8 @@ from xray_registration.errors import InputError
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.learning.checkpoint import AGNOSTIC, load_checkpoint
 from xray_registration.learning.config import TrainingConfig
-from xray_registration.learning.regressor import KIND, load_regressor
+from xray_registration.learning.network import PARTS
+from xray_registration.learning.regressor import KIND, PoseRegressor, load_regressor
 from xray_registration.learning.reporting import Reporter
 from xray_registration.learning.training import train_regressor
 
@@ -77,7 +78,7 @@ def test_the_checkpoint_says_what_it_is(uninterrupted: Path, phantom: CTVolume) 
     assert regressor.canonical.size == 32
 
 
-@pytest.mark.parametrize("after", [1, 7])
+@pytest.mark.parametrize("after", [1, 5, 7])
 def test_an_interrupted_training_ends_with_the_same_weights(
     uninterrupted: Path,
     phantom: CTVolume,
@@ -211,6 +212,42 @@ def test_fine_tuning_with_frozen_parts_can_be_interrupted(
         if not name.endswith("num_batches_tracked"):
             kept = name.startswith(frozen)
             assert torch.equal(tensor, init.tensors[name]) == kept, name
+
+
+def test_a_stage_for_the_patient_learns_beside_all_that_is_kept(
+    uninterrupted: Path,
+    phantom: CTVolume,
+    isocentre: np.ndarray,
+    tiny: TrainingConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From pictures seen twice, and to the same weights when interrupted."""
+    monkeypatch.setattr("xray_registration.learning.stream._APART", 2)
+    config = replace(
+        tiny,
+        repeats=2,
+        network=replace(tiny.network, patient_stages=2),
+        optimiser=replace(tiny.optimiser, frozen=PARTS),
+    )
+    init = load_checkpoint(uninterrupted / "regressor.json", KIND)
+    whole = _train(phantom, isocentre, config, tmp_path / "whole", init=init)
+    parts = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        _train(phantom, isocentre, config, parts, init=init, reporter=_Interrupt(5))
+    assert _same(_train(phantom, isocentre, config, parts, init=init), whole)
+    once = replace(config, repeats=1)
+    assert not _same(_train(phantom, isocentre, once, tmp_path / "once", init=init), whole)
+    for name, tensor in init.tensors.items():
+        if name.startswith(PARTS):
+            assert torch.equal(tensor, whole[name]), name
+            own = name.replace("stages.", "patient.")
+            if own != name and own in whole and tensor.is_floating_point():
+                assert not torch.equal(whole[own], tensor), name
+    assert whole["kept.weight"].abs().max() > 0
+    PoseRegressor.from_checkpoint(load_checkpoint(parts / "regressor.json", KIND))
+    with pytest.raises(InputError, match="patient_stages learn beside parts that stay"):
+        replace(config, optimiser=tiny.optimiser)
 
 
 @pytest.mark.slow

@@ -75,6 +75,8 @@ class TrainingConfig:
         steps: instead of minutes: a fixed number, for results that are the same everywhere.
         batch_size: pictures in a step, on every process.
         spacing_mm: of the volumes that are rendered.
+        repeats: how often every batch is learned from, some hundred steps apart; for trainings that
+            learn faster than pictures are made.
         mild_batches: over so many the disturbances grow from a fifth of their probability to all.
         validate_every: steps between validations; held_out_batches: in each of them.
         patience: validations without a better median before the training ends; 0: never.
@@ -88,6 +90,7 @@ class TrainingConfig:
     steps: int | None = None
     batch_size: int = 16
     spacing_mm: float = 3.0
+    repeats: int = 1
     mild_batches: int = 2500
     validate_every: int = 500
     held_out_batches: int = 16
@@ -102,11 +105,16 @@ class TrainingConfig:
     crowd: CrowdConfig = field(default_factory=CrowdConfig)
 
     def __post_init__(self) -> None:
-        whole = ("batch_size", "validate_every", "held_out_batches")
+        whole = ("batch_size", "repeats", "validate_every", "held_out_batches")
         if any(getattr(self, name) < 1 for name in whole) or self.patience < 0:
             raise InputError(f"{', '.join(whole)} must be 1 or more, patience 0 or more.")
         if not self.minutes > 0 or (self.steps is not None and self.steps < 1):
             raise InputError(f"minutes is {self.minutes}, steps {self.steps}; expected > 0.")
+        if self.network.patient_stages and set(self.optimiser.frozen) != set(PARTS):
+            raise InputError(
+                f"network.patient_stages learn beside parts that stay: expected {list(PARTS)} as "
+                f"optimiser.frozen, not {list(self.optimiser.frozen)}."
+            )
         if not (self.spacing_mm > 0 and self.save_every_s >= 0):
             raise InputError("spacing_mm must be positive, save_every_s 0 or more.")
 

@@ -13,6 +13,8 @@ from xray_registration.errors import InputError
 from xray_registration.learning.canonical import CHANNELS
 
 NUMBERS = 6
+Maps = tuple[Tensor, Tensor, Tensor]
+"""What goes into a patient's own stages, and what the third and the fourth make of pictures."""
 PARTS = ("stem", "stages.0", "stages.1", "stages.2", "stages.3")
 """What a `PoseNetwork` sees with, in order; the rest of it votes and counts."""
 OF_PATIENTS = "own"
@@ -25,7 +27,8 @@ _SMALLEST_LOG_SCALE, _LARGEST_LOG_SCALE = -1.6, 2.0
 @dataclass(frozen=True)
 class NetworkConfig:
     """Attributes: width of the first stage; blocks per stage; hypotheses of the mixture; hidden
-    units; side of the patches that become channels first; channels of the map that votes.
+    units; side of the patches that become channels first; channels of the map that votes; how
+    many stages, up to the third, are there twice: one learns a patient, the other stays.
     """
 
     width: int = 32
@@ -34,6 +37,7 @@ class NetworkConfig:
     hidden: int = 256
     patch: int = 4
     vote_channels: int = 96
+    patient_stages: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
@@ -42,6 +46,8 @@ class NetworkConfig:
             raise InputError(
                 f"{self}: expected width >= 8, hidden and vote_channels >= 4, hypotheses >= 1."
             )
+        if self.patient_stages not in range(4):
+            raise InputError(f"patient_stages is {self.patient_stages}; expected 0 to 3.")
         if len(self.blocks) != 4 or min(self.blocks) < 1:
             raise InputError(f"blocks is {self.blocks}; expected four stages of 1 or more.")
 
@@ -128,12 +134,14 @@ class PoseNetwork(nn.Module):
             nn.ReLU(),
         )
         widths = [config.width * 2**stage for stage in range(len(config.blocks))]
-        self.stages = nn.ModuleList(
-            _stage(widths[max(0, stage - 1)], out, blocks, 2 if stage else 1)
-            for stage, (out, blocks) in enumerate(zip(widths, config.blocks, strict=True))
-        )
+        self.stages = nn.ModuleList(_stage(widths, n, config) for n in range(len(widths)))
         mixed = config.vote_channels
         self.near = nn.Conv2d(widths[2], mixed, 1, bias=False)
+        own = range(3 - config.patient_stages, 3)
+        self.patient = nn.ModuleDict({str(n): _stage(widths, n, config) for n in own})
+        if own:
+            self.kept = nn.Conv2d(widths[2], mixed, 1, bias=False)
+            nn.init.zeros_(self.kept.weight)  # begins as the network without it
         self.wide = nn.Conv2d(widths[3], mixed, 1, bias=False)
         self.mix = nn.Sequential(
             nn.BatchNorm2d(mixed),
@@ -180,38 +188,51 @@ class PoseNetwork(nn.Module):
             self.get_submodule(name).eval()
         return self
 
-    def forward(self, x: Tensor, begun: bool = False) -> Mixture:
+    def forward(self, x: Tensor | Maps, begun: bool = False) -> Mixture:
         """Of pictures (B, 3, S, S), or with ``begun`` of what `begin` has made of them."""
-        x = self.features(x, begun)
-        return self.counted(self.votes(x), x)
+        features = self.features(x, begun)
+        return self.counted(self.votes(features), features)
 
     @torch.no_grad()
-    def begin(self, x: Tensor) -> Tensor:
+    def begin(self, x: Tensor) -> Tensor | Maps:
         """What the first parts, as far as all of them are frozen, make of pictures."""
-        for part in self._below()[: self.leading]:
+        if self.leading == len(PARTS):
+            return self._maps(x)
+        for part in self._parts()[: self.leading]:
             x = part(x)
         return x
 
     @property
     def leading(self) -> int:
-        """How many parts `begin` runs."""
-        return next(n for n, name in enumerate((*PARTS[:-1], "")) if name not in self.frozen)
+        """How many parts `begin` runs: all, or of those before the third stage."""
+        if len(self.frozen) == len(PARTS):
+            return len(PARTS)
+        return next(n for n, name in enumerate((*PARTS[:3], "")) if name not in self.frozen)
 
-    def features(self, x: Tensor, begun: bool = False) -> Tensor:
+    def features(self, x: Tensor | Maps, begun: bool = False) -> Tensor:
         """(B, C, S / 16, S / 16) of pictures (B, 3, S, S), or of what `begin` made of them."""
-        for part in self._below()[self.leading if begun else 0 :]:
-            x = part(x)
-        wide = F.interpolate(self.wide(self.stages[-1](x)), size=x.shape[2:], mode="nearest")
-        return torch.as_tensor(self.mix(self.near(x) + wide))
+        near, third, fourth = x if isinstance(x, tuple) else self._maps(x, begun)
+        for stage in self.patient.values():
+            near = stage(near)
+        mixed = F.interpolate(self.wide(fourth), size=third.shape[2:], mode="nearest")
+        mixed = mixed + self.near(near)
+        if self.patient:
+            mixed = mixed + self.kept(third)
+        return torch.as_tensor(self.mix(mixed))
 
     def counted(self, votes: Tensor, features: Tensor) -> Mixture:
         """The mixture of votes (B, 12, h, w) and what is behind them, in single precision."""
         with torch.autocast(votes.device.type, enabled=False):
             return self._counted(votes.float(), features.float())
 
-    def _below(self) -> list[nn.Module]:
-        """The parts below the last one, which the map that votes is made of."""
-        return [self.get_submodule(name) for name in PARTS[:-1]]
+    def _parts(self) -> list[nn.Module]:
+        return [self.get_submodule(name) for name in PARTS]
+
+    def _maps(self, x: Tensor, begun: bool = False) -> Maps:
+        made = [x]
+        for part in self._parts()[self.leading if begun else 0 :]:
+            made.append(part(made[-1]))
+        return made[-2 - len(self.patient)], made[-2], made[-1]
 
     def _counted(self, votes: Tensor, features: Tensor) -> Mixture:
         """Weighted means of the votes (B, 12, h, w), and hypotheses about them."""
@@ -242,15 +263,18 @@ class CrowdNetwork(PoseNetwork):
         super().__init__(config, size, across)
         self.own = nn.Parameter(torch.zeros(patients, 2 * NUMBERS, config.vote_channels))
 
-    def forward(self, x: Tensor, begun: bool = False, patients: Tensor | None = None) -> Mixture:
+    def forward(
+        self, x: Tensor | Maps, begun: bool = False, patients: Tensor | None = None
+    ) -> Mixture:
         """Of pictures of patients (B,); None: of an average one."""
-        x = self.features(x, begun)
-        votes = self.votes(x)
+        features = self.features(x, begun)
+        votes = self.votes(features)
         if patients is not None:
-            votes = votes + (self.own[patients] @ x.flatten(2)).view_as(votes)
-        return self.counted(votes, x)
+            votes = votes + (self.own[patients] @ features.flatten(2)).view_as(votes)
+        return self.counted(votes, features)
 
 
-def _stage(channels: int, out: int, blocks: int, stride: int) -> nn.Sequential:
-    others = (_Block(out, out, 1) for _ in range(blocks - 1))
-    return nn.Sequential(_Block(channels, out, stride), *others)
+def _stage(widths: Sequence[int], number: int, config: NetworkConfig) -> nn.Sequential:
+    out, others = widths[number], config.blocks[number] - 1
+    first = _Block(widths[max(0, number - 1)], out, 2 if number else 1)
+    return nn.Sequential(first, *(_Block(out, out, 1) for _ in range(others)))

@@ -15,7 +15,7 @@ from xray_registration.learning.losses import regressor_loss
 from xray_registration.learning.network import Mixture, PoseNetwork
 from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.precision import has_bfloat16
-from xray_registration.learning.stream import Batch, made_ahead
+from xray_registration.learning.stream import Batch, Repeated, made_ahead
 
 _BOX_MM = (25.0, 25.0, 45.0)  # half edges of the box whose corners errors are measured at
 
@@ -62,10 +62,13 @@ class RegressorTask:
 
     def batches(self, first: int, step: int) -> Generator[Batch, None, None]:
         """See `trainer.Task`."""
-        if not self.model.leading:
-            return made_ahead(self._stream.batch, first, step)
-        # what is left to learn takes less time than the pictures
-        return made_ahead(self._begun, first, step, makers=2)
+        make, makers = self._stream.batch, 1
+        if self.model.leading:
+            # what is left to learn takes less time than the pictures
+            make, makers = self._begun, 2
+        if self._config.repeats > 1:
+            make = Repeated(make, self._config.repeats, step)
+        return made_ahead(make, first, step, makers=makers)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """See `trainer.Task`."""
@@ -97,12 +100,15 @@ class RegressorTask:
 
     def _begun(self, number: int) -> Batch:
         batch = self._stream.batch(number)
+        assert isinstance(batch.inputs, Tensor)
         inputs = batch.inputs.to(self._device, memory_format=torch.channels_last)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.autocasts):
             return replace(batch, inputs=self.model.begin(inputs))
 
     def _mixture(self, model: nn.Module, batch: Batch, begun: bool = False) -> Mixture:
-        inputs = batch.inputs.to(self._device, memory_format=torch.channels_last)
+        inputs: Any = batch.inputs  # on the model's device if it has begun with them
+        if isinstance(inputs, Tensor):
+            inputs = inputs.to(self._device, memory_format=torch.channels_last)
         whose = {} if batch.patients is None else {"patients": batch.patients.to(self._device)}
         mixture: Mixture = model(inputs, begun, **whose)
         return mixture

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 from xray_registration.imaging.volume import CTVolume
 from xray_registration.learning.canonical import CanonicalCamera, network_input
 from xray_registration.learning.config import PoseRangeConfig
+from xray_registration.learning.network import Maps
 from xray_registration.learning.patients import Patients, VariantConfig
 from xray_registration.learning.pose_space import PoseSpace
 from xray_registration.learning.randomisation import RandomisationConfig, randomised
@@ -30,15 +31,16 @@ T = TypeVar("T")
 
 TRAINING, HELD_OUT = 0, 1
 _GROUP = 8  # images of one patient variant
+_APART = 200  # batches that are kept to be learned from again
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Attributes: inputs (B, 3, H, W); numbers (B, 6) of `PoseSpace.encode`, float32; of whom (B,),
-    where a network is told.
+    """Attributes: inputs (B, 3, H, W), or what the network's frozen parts made of them; numbers
+    (B, 6) of `PoseSpace.encode`, float32; of whom (B,), where a network is told.
     """
 
-    inputs: Tensor
+    inputs: Tensor | Maps
     numbers: Tensor
     patients: Tensor | None = None
 
@@ -135,6 +137,41 @@ class RegressorStream:
         with torch.no_grad():
             _, images, usable, numbers = self.pictures(stream, number)
             return Batch(network_input(images, usable), numbers)
+
+
+class Repeated(Generic[T]):
+    """Makes every batch but hands it out several times, between many others.
+
+    The batch of a step is a function of the step alone: one that a resumed run has not kept is made
+    again. To be called with steps in their order, by several threads or one.
+    """
+
+    def __init__(self, make: Callable[[int], T], times: int, step: int = 1) -> None:
+        """``times`` 2 or more; ``step``: of the steps that this process takes."""
+        self._make = make
+        self._times = times
+        self._step = step
+        self._kept: dict[int, T] = {}
+
+    def __call__(self, number: int) -> T:
+        """The batch to learn from in step ``number``."""
+        turn, mine = divmod(number, self._step)
+        drawn, repeat = self._drawn(turn)
+        batch = self._kept.get(drawn)
+        if batch is None:
+            batch = self._make(drawn * self._step + mine)
+        if repeat < self._times - 1:
+            self._kept[drawn] = batch
+        else:
+            self._kept.pop(drawn, None)
+        return batch
+
+    def _drawn(self, turn: int) -> tuple[int, int]:
+        """Which batch, and how often it was handed out before; at first all are new."""
+        if turn < _APART:
+            return turn, 0
+        newest, repeat = divmod(turn - _APART, self._times)
+        return _APART + newest - repeat * _APART // (self._times - 1), repeat
 
 
 def made_ahead(

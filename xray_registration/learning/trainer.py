@@ -69,6 +69,7 @@ class Trained:
 @dataclass(eq=False)
 class _Progress:
     step: int = 0
+    validated: int = 0
     seconds: float = 0.0
     best: float = math.inf
     stale: int = 0
@@ -124,20 +125,20 @@ class Trainer:
         with closing(self._task.batches(first, processes.world)) as batches:
             try:
                 while (share := processes.agreed(self._share())) < 1.0:
-                    loss = self._step(model, next(batches), share)
-                    progress.seconds = time.monotonic() - began
-                    self._reporter.step(progress.step, share, loss, progress.seconds)
+                    # before the step, so that one that was interrupted here is made up for
                     if progress.step % schedule.validate_every == 0 and self._is_stale():
                         ended = "no better on held-out poses"
                         break
+                    loss = self._step(model, next(batches), share)
+                    progress.seconds = time.monotonic() - began
+                    self._reporter.step(progress.step, share, loss, progress.seconds)
                     if time.monotonic() - saved >= schedule.save_every_s:
                         self.save()
                         saved = time.monotonic()
             except KeyboardInterrupt:
                 self.save()
                 raise
-        if progress.step % schedule.validate_every:
-            self._is_stale()
+        self._is_stale()
         self.save()
         assert progress.weights is not None
         return Trained(
@@ -211,8 +212,10 @@ class Trainer:
         return value
 
     def _is_stale(self) -> bool:
-        """Validate the average; whether it is time to stop."""
+        """Validate the average unless that is done; whether it is time to stop."""
         progress = self._progress
+        if progress.validated == progress.step:
+            return False
         score = math.inf
         if self._processes.is_first:
             self._average.eval()
@@ -228,6 +231,7 @@ class Trainer:
                 progress.figures = figures
         else:
             progress.stale += 1
+        progress.validated = progress.step
         return bool(self._schedule.patience) and progress.stale >= self._schedule.patience
 
 
@@ -250,9 +254,11 @@ def _adamw(model: nn.Module, settings: OptimiserConfig) -> torch.optim.AdamW:
 def _follow(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
     """Move the average towards the model; the decay grows with the number of steps behind it."""
     decay = min(decay, step / (9.0 + step))
-    new = model.state_dict()
-    for name, value in average.state_dict().items():
+    for weight, new in zip(average.parameters(), model.parameters(), strict=True):
+        if new.requires_grad:
+            weight.lerp_(new, 1.0 - decay)
+    for value, newest in zip(average.buffers(), model.buffers(), strict=True):
         if value.is_floating_point():
-            value.lerp_(new[name], 1.0 - decay)
+            value.lerp_(newest, 1.0 - decay)
         else:
-            value.copy_(new[name])
+            value.copy_(newest)

@@ -130,9 +130,14 @@ def regressor_task(
 
 def _initialise(model: nn.Module, init: Checkpoint) -> None:
     own = model.state_dict()
+    given = {
+        # a patient's own stages begin as those beside them
+        **{name.replace("stages.", "patient."): t for name, t in init.tensors.items()},
+        **init.tensors,
+    }
     fitting = {
         name: tensor
-        for name, tensor in init.tensors.items()
+        for name, tensor in given.items()
         if name in own and own[name].shape == tensor.shape
     }
     if 2 * len(fitting) < len(own):
@@ -140,7 +145,7 @@ def _initialise(model: nn.Module, init: Checkpoint) -> None:
             f"{init.path}: only {len(fitting)} of {len(own)} tensors fit this network; its "
             f"settings are {init.facts.get('network')}."
         )
-    if len(fitting) < len(own):
+    if set(own) - set(fitting) - {"kept.weight"}:  # that one begins with zeros
         _log.warning("%s: %d of %d tensors fit", init.path, len(fitting), len(own))
     model.load_state_dict({**own, **fitting})
 
