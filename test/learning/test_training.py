@@ -49,6 +49,14 @@ def _train(ct, isocentre, config, folder: Path, **more) -> dict[str, torch.Tenso
     return load_checkpoint(path, KIND).tensors
 
 
+def _in_parts(ct, isocentre, config, folder: Path, after: int, **more) -> dict[str, torch.Tensor]:
+    """Interrupted after a number of steps, and gone on with."""
+    with pytest.raises(KeyboardInterrupt):
+        _train(ct, isocentre, config, folder, reporter=_Interrupt(after), **more)
+    assert not (folder / "regressor.json").exists()
+    return _train(ct, isocentre, config, folder, **more)
+
+
 def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
@@ -87,10 +95,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     tmp_path: Path,
     after: int,
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        _train(phantom, isocentre, tiny, tmp_path, reporter=_Interrupt(after))
-    assert not (tmp_path / "regressor.json").exists()
-    resumed = _train(phantom, isocentre, tiny, tmp_path)
+    resumed = _in_parts(phantom, isocentre, tiny, tmp_path, after)
     assert _same(resumed, load_checkpoint(uninterrupted / "regressor.json", KIND).tensors)
 
 
@@ -204,10 +209,8 @@ def test_fine_tuning_with_frozen_parts_can_be_interrupted(
         _train(phantom, isocentre, config, tmp_path / "nothing")
     init = load_checkpoint(uninterrupted / "regressor.json", KIND)
     whole = _train(phantom, isocentre, config, tmp_path / "whole", init=init)
-    parts = tmp_path / "parts"
-    with pytest.raises(KeyboardInterrupt):
-        _train(phantom, isocentre, config, parts, init=init, reporter=_Interrupt(4))
-    assert _same(_train(phantom, isocentre, config, parts, init=init), whole)
+    parts = _in_parts(phantom, isocentre, config, tmp_path / "parts", 4, init=init)
+    assert _same(parts, whole)
     for name, tensor in whole.items():
         if not name.endswith("num_batches_tracked"):
             kept = name.startswith(frozen)
@@ -232,10 +235,8 @@ def test_a_stage_for_the_patient_learns_beside_all_that_is_kept(
     )
     init = load_checkpoint(uninterrupted / "regressor.json", KIND)
     whole = _train(phantom, isocentre, config, tmp_path / "whole", init=init)
-    parts = tmp_path / "parts"
-    with pytest.raises(KeyboardInterrupt):
-        _train(phantom, isocentre, config, parts, init=init, reporter=_Interrupt(5))
-    assert _same(_train(phantom, isocentre, config, parts, init=init), whole)
+    parts = _in_parts(phantom, isocentre, config, tmp_path / "parts", 5, init=init)
+    assert _same(parts, whole)
     once = replace(config, repeats=1)
     assert not _same(_train(phantom, isocentre, once, tmp_path / "once", init=init), whole)
     for name, tensor in init.tensors.items():
@@ -245,7 +246,7 @@ def test_a_stage_for_the_patient_learns_beside_all_that_is_kept(
             if own != name and own in whole and tensor.is_floating_point():
                 assert not torch.equal(whole[own], tensor), name
     assert whole["kept.weight"].abs().max() > 0
-    PoseRegressor.from_checkpoint(load_checkpoint(parts / "regressor.json", KIND))
+    PoseRegressor.from_checkpoint(load_checkpoint(tmp_path / "parts" / "regressor.json", KIND))
     with pytest.raises(InputError, match="patient_stages learn beside parts that stay"):
         replace(config, optimiser=tiny.optimiser)
 

@@ -100,18 +100,22 @@ class RegressorTask:
 
     def _begun(self, number: int) -> Batch:
         batch = self._stream.batch(number)
-        assert isinstance(batch.inputs, Tensor)
-        inputs = batch.inputs.to(self._device, memory_format=torch.channels_last)
+        inputs = self._inputs(batch)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.autocasts):
             return replace(batch, inputs=self.model.begin(inputs))
 
     def _mixture(self, model: nn.Module, batch: Batch, begun: bool = False) -> Mixture:
-        inputs: Any = batch.inputs  # on the model's device if it has begun with them
-        if isinstance(inputs, Tensor):
-            inputs = inputs.to(self._device, memory_format=torch.channels_last)
+        inputs = self._inputs(batch)
         whose = {} if batch.patients is None else {"patients": batch.patients.to(self._device)}
         mixture: Mixture = model(inputs, begun, **whose)
         return mixture
+
+    def _inputs(self, batch: Batch) -> Any:
+        """On the model's device, where they are already if it has begun with them."""
+        inputs = batch.inputs
+        if isinstance(inputs, Tensor):
+            return inputs.to(self._device, memory_format=torch.channels_last)
+        return inputs
 
     def _errors_mm(self, estimate: Tensor, truth: Tensor) -> Tensor:
         steps = torch.tensor([[a, b, c] for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)])
