@@ -15,16 +15,11 @@ from xray_registration.rendering import (
     native_kernel,
 )
 
-BACKENDS = [
-    "torch",
-    pytest.param(
-        "native",
-        marks=pytest.mark.skipif(
-            native_kernel.unavailable_reason() is not None,
-            reason=f"no compiled kernel: {native_kernel.unavailable_reason()}",
-        ),
-    ),
-]
+needs_kernel = pytest.mark.skipif(
+    native_kernel.unavailable_reason() is not None,
+    reason=f"no compiled kernel: {native_kernel.unavailable_reason()}",
+)
+BACKENDS = ["torch", pytest.param("native", marks=needs_kernel)]
 ROTATIONS = ((0.1, 0.2, -0.3), (1.45, 0.0, 0.2), (0.1, 1.4, 0.0), (0.1, 0.2, 1.2), (-0.2, 0.1, 0))
 SHAPE, SPACING = (44, 50, 38), (2.6, 2.4, 3.0)
 
@@ -103,6 +98,64 @@ def test_threads_do_not_change_a_bit(backend, volume, poses, odd_camera) -> None
             assert torch.equal(jacobian, slope)
         else:  # torch's matrix product rounds differently with another number of threads
             assert (jacobian - slope).norm() < 1e-6 * slope.norm()
+
+
+@needs_kernel
+def test_passing_over_empty_blocks_does_not_change_a_bit(
+    centred_affine, poses, odd_camera, monkeypatch
+) -> None:
+    mu = torch.zeros(38, 50, 44)
+    for k, j, i in ((0, 0, 0), (37, 49, 43), (15, 16, 7), (20, 30, 24), (8, 40, 31)):
+        mu[max(0, k - 2) : k + 3, j : j + 4, i : i + 2] = 0.02
+    volume = AttenuationVolume(mu, centred_affine(SHAPE, SPACING))
+    results = []
+    for filled_blocks in (native_kernel.filled_blocks, lambda counts: None):
+        monkeypatch.setattr(native_kernel, "filled_blocks", filled_blocks)
+        projector = JosephProjector(volume, backend="native")
+        results.append(projector.image_and_jacobian(poses, odd_camera))
+        assert torch.equal(projector.image(poses, odd_camera), results[-1][0])
+    assert results[0][0].amax((1, 2)).min() > 0
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_blocks_are_looked_for_only_where_many_are_empty() -> None:
+    counts = np.zeros((21, 30, 40), np.int16)
+    counts[17, 29, 3] = 1
+    sums = native_kernel.filled_blocks(counts)
+    assert sums is not None
+    assert sums.shape == (4, 7, 6)  # blocks of 4 across, 8 along, 8 along the rows
+    assert not sums[:3].any()
+    assert sums[3, -1, -1] == 1
+    assert np.array_equal(sums[3] > 0, np.arange(7)[:, None] * (np.arange(6) > 0) > 4)
+    assert native_kernel.filled_blocks(np.ones_like(counts)) is None
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_thick_slices_are_means_along_the_rays_alone(backend, volume, poses, odd_camera) -> None:
+    fine = JosephProjector(volume, backend=backend)
+    thick = JosephProjector(volume, backend=backend, slice_mm=5.0)  # two voxels of each axis
+    assert torch.equal(
+        thick.image(poses, odd_camera), fine.with_slices_of(5.0).image(poses, odd_camera)
+    )
+    image, jacobian = thick.image_and_jacobian(poses, odd_camera)
+    expected, slopes = fine.image_and_jacobian(poses, odd_camera)
+    for n, axis in enumerate(fine.sampling_axes(poses)):
+        factors = [1, 1, 1]
+        factors[axis] = 2
+        coarse = JosephProjector(volume.coarsened(tuple(factors)), fine.isocentre_lps_mm, backend)
+        same, same_slopes = coarse.image_and_jacobian(poses[n : n + 1], odd_camera, [axis])
+        torch.testing.assert_close(image[n], same[0])
+        torch.testing.assert_close(jacobian[n], same_slopes[0])
+    assert (image - expected).norm() < 0.01 * expected.norm()
+    assert (jacobian - slopes).norm() < 0.05 * slopes.norm()
+
+
+def test_slices_that_are_thick_already_stay() -> None:
+    volume = AttenuationVolume(torch.rand(6, 7, 8), np.diag([2.0, 2.0, 5.0, 1.0]))
+    projector = JosephProjector(volume, slice_mm=4.0)
+    assert projector._along(2) is volume
+    assert projector._along(0).shape_ijk == (4, 7, 6)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (8, 8), (9, 17), (16, 7)])

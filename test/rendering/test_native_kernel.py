@@ -159,19 +159,24 @@ def test_volumes_that_the_kernel_cannot_take(volume) -> None:
 def test_wrong_arrays_are_refused(monkeypatch) -> None:
     monkeypatch.delenv("XRAY_REGISTRATION_KERNEL", raising=False)
     counts = np.zeros((8, 4, 8), np.int16)
+    filled = native_kernel.filled_blocks(counts)
     geometry = np.zeros((1, native_kernel.GEOMETRY_FLOATS), np.float32)
     slots = np.zeros(1, np.int32)
     image = np.zeros((1, 4, 4), np.float32)
     for arguments in (
-        (counts.astype(np.float32), geometry, slots, image),
-        (counts[:, ::2], geometry, slots, image),
-        (counts, geometry[:, :30], slots, image),
-        (counts, geometry, slots.astype(np.int64), image),
-        (counts, geometry, slots + 1, image),
-        (counts, geometry, slots, image.astype(np.float64)),
-        (counts, geometry, slots, image[:, :, ::2]),
+        (counts.astype(np.float32), filled, geometry, slots, image),
+        (counts[:, ::2], filled, geometry, slots, image),
+        (counts, filled, geometry[:, :30], slots, image),
+        (counts, filled, geometry, slots.astype(np.int64), image),
+        (counts, filled, geometry, slots + 1, image),
+        (counts, filled, geometry, slots, image.astype(np.float64)),
+        (counts, filled, geometry, slots, image[:, :, ::2]),
+        (counts, filled[:1, :, 1:], geometry, slots, image),
+        (counts, filled.astype(np.int64), geometry, slots, image),
     ):
         with pytest.raises(ValueError, match="kernel"):
             native_kernel.project(*arguments, None, 1)
     with pytest.raises(ValueError, match="kernel"):
-        native_kernel.project(counts, geometry, slots, image, np.zeros((1, 3, 4, 4), np.float32), 1)
+        native_kernel.project(
+            counts, filled, geometry, slots, image, np.zeros((1, 3, 4, 4), np.float32), 1
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -69,6 +70,11 @@ class AttenuationVolume:
         if spacing_mm is not None:
             volume = volume.coarsened(volume.factors_for(spacing_mm))
         return volume.to(device)
+
+    @cached_property
+    def index_from_mm(self) -> NDArray[np.float64]:
+        """(3, 3), a way in LPS mm as one in voxels."""
+        return np.asarray(np.linalg.inv(self.lps_from_index[:3, :3]))
 
     @property
     def shape_ijk(self) -> tuple[int, int, int]:

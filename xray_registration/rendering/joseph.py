@@ -26,6 +26,7 @@ from xray_registration.rendering.ray_geometry import (
 )
 
 Backend = Literal["auto", "native", "torch"]
+_Counts = tuple[NDArray[np.int16], NDArray[np.int32] | None]  # the volume, its filled blocks
 _PAD = 2  # voxels of zeros around the native kernel's volume
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class JosephProjector(Projector):
         volume: AttenuationVolume,
         isocentre_lps_mm: ArrayLike | None = None,
         backend: Backend = "auto",
+        slice_mm: float | None = None,
     ) -> None:
         """Prepare to render ``volume``; nothing is computed yet.
 
@@ -53,6 +55,9 @@ class JosephProjector(Projector):
             isocentre_lps_mm: centre of rotations (3,); the centre of the grid when None.
             backend: "native" (compiled, CPU, float32), "torch", or "auto": native where it can be
                 had and the volume is float32 on the CPU without a gradient.
+            slice_mm: voxels are averaged along the rays, and only there, to about this length, so
+                that there are fewer samples; None: as they are. What is lost is small beside what
+                the same averaging across the rays would lose.
         """
         centre = volume.centre_lps_mm if isocentre_lps_mm is None else isocentre_lps_mm
         super().__init__(centre)
@@ -63,13 +68,19 @@ class JosephProjector(Projector):
             )
         self.volume = volume
         self.backend = _chosen_backend(backend, volume)
+        self._slice_mm = slice_mm
+        self._thick: dict[int, AttenuationVolume] = {}
         self._slices: dict[Layout, Tensor] = {}
-        self._counts: dict[Layout, tuple[NDArray[np.int16], float]] = {}
+        self._counts: dict[Layout, tuple[_Counts, float]] = {}
+
+    def with_slices_of(self, slice_mm: float) -> JosephProjector:
+        """The same volume with voxels of about that length along the rays."""
+        return JosephProjector(self.volume, self.isocentre_lps_mm, self.backend, slice_mm)
 
     def sampling_axes(self, camera_from_ct: Tensor) -> Sequence[int]:
         """The stepping axis of each pose: 0, 1, 2 for i, j, k."""
         poses = _as_numpy(checked_poses(camera_from_ct))
-        return [dominant_axis(pose, self.volume.lps_from_index) for pose in poses]
+        return [dominant_axis(pose, self.volume) for pose in poses]
 
     def image(
         self,
@@ -132,11 +143,12 @@ class JosephProjector(Projector):
         image = torch.empty(batch, height, width)
         derivative = torch.empty(batch, 6, height, width) if jacobian else None
         for layout, places in groups.items():
-            counts, mu_per_count = self._padded(layout)
+            (counts, filled), mu_per_count = self._padded(layout)
             middle = centre_slice((counts.shape[1],))
             packed = np.stack([_packed(geometries[p], mu_per_count, middle) for p in places])
             native_kernel.project(
                 counts,
+                filled,
                 packed,
                 np.array(places, np.int32),
                 image.numpy(),
@@ -154,21 +166,35 @@ class JosephProjector(Projector):
             raise InputError(
                 f"sampling_axes is {axes}; expected 0, 1 or 2 for each of {len(matrices)} poses."
             )
+        ray_from_pixel = np.asarray(np.linalg.inv(camera.K))
         return [
-            ray_geometry(pose, camera, self.volume.lps_from_index, self.isocentre_lps_mm, axis)
+            ray_geometry(pose, ray_from_pixel, self._along(axis), self.isocentre_lps_mm, axis)
             for pose, axis in zip(matrices, chosen, strict=True)
         ]
 
+    def _along(self, axis: int) -> AttenuationVolume:
+        """The volume for rays along an axis (0, 1, 2 for i, j, k)."""
+        if self._slice_mm is None:
+            return self.volume
+        if axis not in self._thick or self.volume.mu_per_mm.requires_grad:
+            factors = [1, 1, 1]
+            factors[axis] = self.volume.factors_for(self._slice_mm)[axis]
+            self._thick[axis] = self.volume.coarsened((factors[0], factors[1], factors[2]))
+        return self._thick[axis]
+
     def _arranged(self, layout: Layout) -> Tensor:
-        if self.volume.mu_per_mm.requires_grad:
-            return joseph_torch.arranged(self.volume.mu_per_mm, layout)
+        mu = self._along(layout[0]).mu_per_mm
+        if mu.requires_grad:
+            return joseph_torch.arranged(mu, layout)
         if layout not in self._slices:
-            self._slices[layout] = joseph_torch.arranged(self.volume.mu_per_mm, layout)
+            self._slices[layout] = joseph_torch.arranged(mu, layout)
         return self._slices[layout]
 
-    def _padded(self, layout: Layout) -> tuple[NDArray[np.int16], float]:
+    def _padded(self, layout: Layout) -> tuple[_Counts, float]:
         if layout not in self._counts:
-            self._counts[layout] = joseph_torch.padded_counts(self.volume.mu_per_mm, layout)
+            mu = self._along(layout[0]).mu_per_mm
+            counts, mu_per_count = joseph_torch.padded_counts(mu, layout)
+            self._counts[layout] = (counts, native_kernel.filled_blocks(counts)), mu_per_count
         return self._counts[layout]
 
 

@@ -21,6 +21,8 @@ namespace {
 
 constexpr int kLanes = 8;
 constexpr int kRowsPerTask = 8;  // neighbouring rows share voxels that are still in the cache
+// Blocks of voxels that are known to be empty or not; the same sizes stand in native_kernel.py.
+constexpr int kBlockAlong = 8, kBlockAcross = 4, kBlockFast = 8;
 typedef float Vec __attribute__((vector_size(4 * kLanes)));
 typedef int32_t IVec __attribute__((vector_size(4 * kLanes)));
 
@@ -60,6 +62,10 @@ struct Geometry {
 struct Volume {
   const int16_t* counts;
   int32_t along, across, fast;  // sizes, padding included
+  // [block along][block across][block fast], one more than there are blocks in the last two: how
+  // many of the blocks before this one, in both directions, have a voxel that is not 0. May be null:
+  // then no block is taken for empty.
+  const int32_t* filled;
 };
 
 }  // extern "C"
@@ -94,6 +100,38 @@ inline void slice_range(const Volume& vol, Vec across0, Vec slope_across, Vec fa
   last = low <= high ? static_cast<int>(std::floor(high)) : -1;
 }
 
+// Of those that are numbers.
+inline float smallest(Vec x) {
+  float found = 1e30f;
+  for (int l = 0; l < kLanes; ++l) found = std::min(found, x[l]);
+  return found;
+}
+
+// First and last block that samples between two coordinates read from.
+inline void block_range(Vec p, Vec q, int size, int block, int& first, int& last) {
+  // the margin: a coordinate in the loop may round another way
+  const float low = smallest(vmin(p, q)) - 0.01f, high = -smallest(-vmax(p, q)) + 1.01f;
+  const float top = static_cast<float>(size - 1);
+  first = static_cast<int>(std::min(std::max(low, 0.f), top)) / block;
+  last = static_cast<int>(std::min(std::max(high, 0.f), top)) / block;
+}
+
+// Whether any of the eight rays may read a voxel that is not 0 in the slices begin to end, which are
+// of one block.
+inline bool may_meet(const Volume& vol, Vec across0, Vec slope_across, Vec fast0, Vec slope_fast,
+                     int begin, int end) {
+  const float b = static_cast<float>(begin), e = static_cast<float>(end);
+  int a0, a1, f0, f1;
+  block_range(across0 + b * slope_across, across0 + e * slope_across, vol.across, kBlockAcross, a0,
+              a1);
+  block_range(fast0 + b * slope_fast, fast0 + e * slope_fast, vol.fast, kBlockFast, f0, f1);
+  const int columns = (vol.fast + kBlockFast - 1) / kBlockFast + 1;
+  const int rows = (vol.across + kBlockAcross - 1) / kBlockAcross + 1;
+  const int32_t* sums = vol.filled + static_cast<size_t>(begin / kBlockAlong) * rows * columns;
+  const int32_t *above = sums + a0 * columns, *below = sums + (a1 + 1) * columns;
+  return below[f1 + 1] - below[f0] - above[f1 + 1] + above[f0] > 0;
+}
+
 template <bool kJacobian>
 void project_rows(const Volume& vol, const Geometry& g, int v_begin, int v_end, int width,
                   int height, float* image, float* jacobian) {
@@ -121,26 +159,33 @@ void project_rows(const Volume& vol, const Geometry& g, int v_begin, int v_end, 
 
       // sums over the slices: value, gradient across and fast, and their first moments
       Vec sum = zero, g_across = zero, g_fast = zero, m_across = zero, m_fast = zero;
-      for (int k = first; k <= last; ++k) {
-        const float kf = static_cast<float>(k);
-        const Vec a = vmin(vmax(across0 + kf * slope_across, zero), max_across);
-        const Vec f = vmin(vmax(fast0 + kf * slope_fast, zero), max_fast);
-        const IVec ia = to_int(a), i_f = to_int(f);
-        const Vec wa = a - to_float(ia), wf = f - to_float(i_f);
-        const int16_t* slice = vol.counts + static_cast<size_t>(k) * vol.fast;
-        const IVec index = ia * across_stride + i_f;
-        const IVec pair0 = load_pairs(slice, index), pair1 = load_pairs(slice + next_across, index);
-        const Vec v00 = low_half(pair0), v10 = low_half(pair1);
-        const Vec d0 = high_half(pair0) - v00, d1 = high_half(pair1) - v10;
-        const Vec row0 = v00 + wf * d0, row1 = v10 + wf * d1, da = row1 - row0;
-        sum += row0 + wa * da;
-        if (kJacobian) {
-          const Vec df = d0 + wa * (d1 - d0);
-          const float moment = kf - g.centre_slice;
-          g_across += da;
-          g_fast += df;
-          m_across += moment * da;
-          m_fast += moment * df;
+      for (int begin = first, end; begin <= last; begin = end + 1) {
+        end = last;
+        if (vol.filled) {
+          end = std::min(last, begin / kBlockAlong * kBlockAlong + kBlockAlong - 1);
+          if (!may_meet(vol, across0, slope_across, fast0, slope_fast, begin, end)) continue;
+        }
+        for (int k = begin; k <= end; ++k) {
+          const float kf = static_cast<float>(k);
+          const Vec a = vmin(vmax(across0 + kf * slope_across, zero), max_across);
+          const Vec f = vmin(vmax(fast0 + kf * slope_fast, zero), max_fast);
+          const IVec ia = to_int(a), i_f = to_int(f);
+          const Vec wa = a - to_float(ia), wf = f - to_float(i_f);
+          const int16_t* slice = vol.counts + static_cast<size_t>(k) * vol.fast;
+          const IVec index = ia * across_stride + i_f;
+          const IVec pair0 = load_pairs(slice, index), pair1 = load_pairs(slice + next_across, index);
+          const Vec v00 = low_half(pair0), v10 = low_half(pair1);
+          const Vec d0 = high_half(pair0) - v00, d1 = high_half(pair1) - v10;
+          const Vec row0 = v00 + wf * d0, row1 = v10 + wf * d1, da = row1 - row0;
+          sum += row0 + wa * da;
+          if (kJacobian) {
+            const Vec df = d0 + wa * (d1 - d0);
+            const float moment = kf - g.centre_slice;
+            g_across += da;
+            g_fast += df;
+            m_across += moment * da;
+            m_fast += moment * df;
+          }
         }
       }
 

@@ -28,6 +28,8 @@ _FLAGS = (
 )
 _COMPILE_SECONDS_AT_MOST = 120
 GEOMETRY_FLOATS = 35
+_BLOCK = (4, 8, 8)  # voxels across, along, fast; the same sizes stand in the C++ source
+_MOST_FILLED = 0.6  # share of the blocks; where there are more, looking costs what it saves
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class _Volume(ctypes.Structure):
         ("along", ctypes.c_int32),
         ("across", ctypes.c_int32),
         ("fast", ctypes.c_int32),
+        ("filled", ctypes.c_void_p),
     )
 
 
@@ -54,8 +57,26 @@ def unavailable_reason() -> str | None:
     return None
 
 
+def filled_blocks(counts: NDArray[np.int16]) -> NDArray[np.int32] | None:
+    """Where a padded volume [across][along][fast] has voxels other than 0, for `project`.
+
+    Returns (along blocks, across blocks + 1, fast blocks + 1): for each block along the rays the
+    summed-area table (Crow, SIGGRAPH 1984) of the blocks with such a voxel; None where most are.
+    """
+    missing = [(0, -size % block) for size, block in zip(counts.shape, _BLOCK, strict=True)]
+    filled = np.pad(counts != 0, missing)
+    across, along, fast = (n // block for n, block in zip(filled.shape, _BLOCK, strict=True))
+    shape = (across, _BLOCK[0], along, _BLOCK[1], fast, _BLOCK[2])
+    blocks = np.asarray(filled.reshape(shape).any((1, 3, 5))).transpose(1, 0, 2)
+    if blocks.mean() > _MOST_FILLED:
+        return None
+    sums = blocks.cumsum(1, dtype=np.int32).cumsum(2, dtype=np.int32)
+    return np.ascontiguousarray(np.pad(sums, ((0, 0), (1, 0), (1, 0))))
+
+
 def project(
     counts: NDArray[np.int16],
+    filled: NDArray[np.int32] | None,
     geometries: NDArray[np.float32],
     slots: NDArray[np.int32],
     image: NDArray[np.float32],
@@ -66,6 +87,8 @@ def project(
 
     Args:
         counts: the padded volume [across][along][fast], C order.
+        filled: its `filled_blocks`: slices that a ray meets in empty blocks only are passed over.
+            The pictures are the same.
         geometries: (views, 35) float32, the C struct's fields.
         slots: (views,) places in the batch.
         image, jacobian: C-ordered outputs.
@@ -74,9 +97,10 @@ def project(
     Raises:
         ValueError: an array that the compiled code would read or write wrongly.
     """
-    _check(counts, geometries, slots, image, jacobian)
+    _check(counts, filled, geometries, slots, image, jacobian)
     across, along, fast = counts.shape
-    volume = _Volume(counts.ctypes.data, along, across, fast)
+    blocks = None if filled is None else filled.ctypes.data
+    volume = _Volume(counts.ctypes.data, along, across, fast, blocks)
     _, height, width = image.shape
     _library().joseph_project(
         ctypes.byref(volume),
@@ -93,6 +117,7 @@ def project(
 
 def _check(
     counts: NDArray[np.int16],
+    filled: NDArray[np.int32] | None,
     geometries: NDArray[np.float32],
     slots: NDArray[np.int32],
     image: NDArray[np.float32],
@@ -108,6 +133,9 @@ def _check(
     ]
     if jacobian is not None:
         expected.append((jacobian, np.float32, (batch, 6, height, width)))
+    if filled is not None:
+        across, along, fast = (-(-n // b) for n, b in zip(counts.shape, _BLOCK, strict=True))
+        expected.append((filled, np.int32, (along, across + 1, fast + 1)))
     for array, dtype, shape in expected:
         if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
             raise ValueError(

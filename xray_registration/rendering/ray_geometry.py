@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_registration.geometry import Camera
+from xray_registration.rendering.attenuation_volume import AttenuationVolume
 
 # Names of the three axes of a layout: along the rays, across image rows, along image rows.
 Layout = tuple[int, int, int]
@@ -39,27 +39,27 @@ class RayGeometry:
     ray_from_pixel: NDArray[np.float64]
 
 
-def dominant_axis(camera_from_ct: NDArray[np.float64], lps_from_index: NDArray[np.float64]) -> int:
+def dominant_axis(camera_from_ct: NDArray[np.float64], volume: AttenuationVolume) -> int:
     """The index axis (0, 1, 2) that the optical axis runs along: Joseph's stepping axis.
 
     Joseph, IEEE Trans. Med. Imaging 1 (1982) 192: one sample in every slice across that axis.
     """
-    optical_index = np.linalg.inv(lps_from_index[:3, :3]) @ camera_from_ct[2, :3]
+    optical_index = volume.index_from_mm @ camera_from_ct[2, :3]
     return int(np.abs(optical_index).argmax())
 
 
 def ray_geometry(
     camera_from_ct: NDArray[np.float64],
-    camera: Camera,
-    lps_from_index: NDArray[np.float64],
+    ray_from_pixel: NDArray[np.float64],
+    volume: AttenuationVolume,
     isocentre_lps_mm: NDArray[np.float64],
     axis: int,
 ) -> RayGeometry:
-    """The geometry of one pose (4, 4) with the stepping axis given."""
+    """The geometry of one pose (4, 4) with K^-1 (3, 3) and the stepping axis given."""
     rotation, translation = camera_from_ct[:3, :3], camera_from_ct[:3, 3]
-    index_from_mm = np.linalg.inv(lps_from_index[:3, :3])
+    index_from_mm = volume.index_from_mm
     index_from_ray = index_from_mm @ rotation.T
-    source = index_from_mm @ (-rotation.T @ translation - lps_from_index[:3, 3])
+    source = index_from_mm @ (-rotation.T @ translation - volume.lps_from_index[:3, 3])
     layout = _layout(axis, index_from_ray)
     pick = list(layout)
     return RayGeometry(
@@ -69,7 +69,7 @@ def ray_geometry(
         # chain rule: d/d(mm) = index_from_mm^T d/d(index), then into camera axes
         camera_from_gradient=(rotation @ index_from_mm.T)[:, pick],
         isocentre_camera_mm=rotation @ isocentre_lps_mm + translation,
-        ray_from_pixel=np.linalg.inv(camera.K).astype(np.float64),
+        ray_from_pixel=ray_from_pixel,
     )
 
 
