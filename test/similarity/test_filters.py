@@ -9,12 +9,15 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from xray_registration.similarity import filters
 from xray_registration.similarity.filters import (
     blurred,
     derivatives,
     dilated,
+    doubled,
     eroded,
     gaussian_kernel,
+    halved,
     masked_derivatives,
     tile_sums,
 )
@@ -50,6 +53,35 @@ def test_blur_of_zero_width_changes_nothing() -> None:
 
 def test_blur_wider_than_the_image_keeps_a_constant() -> None:
     torch.testing.assert_close(blurred(torch.full((1, 4, 3), 7.0), 9.0), torch.full((1, 4, 3), 7.0))
+
+
+@pytest.mark.parametrize("sigma", [0.6, 1.0, 3.0, 30.0])
+def test_small_images_are_blurred_as_large_ones(sigma: float, monkeypatch) -> None:
+    images = _noise(3, 19, 28)
+    small = blurred(images, sigma)
+    monkeypatch.setattr(filters, "_SMALL_PX", 0)
+    torch.testing.assert_close(small, blurred(images, sigma))
+
+
+@pytest.mark.parametrize("value", [2.0, 0.1, 1e4])
+def test_blur_leaves_a_flat_image_exactly_flat(value: float) -> None:
+    flat = torch.full((2, 40, 33), value)
+    assert torch.equal(blurred(flat, 1.0), flat)
+
+
+def test_halves_are_means_and_repeat_an_odd_end() -> None:
+    images = _noise(2, 7, 9)
+    blocks = torch.nn.functional.pad(images, (0, 1, 0, 1), mode="replicate")
+    expected = blocks.view(2, 4, 2, 5, 2).mean((2, 4))
+    torch.testing.assert_close(halved(images), expected)
+
+
+def test_small_images_are_doubled_as_large_ones(monkeypatch) -> None:
+    images = _noise(2, 7, 5)
+    small = doubled(images, (13, 10))
+    assert small.shape == (2, 13, 10)
+    monkeypatch.setattr(filters, "_SMALL_PX", 0)
+    torch.testing.assert_close(small, doubled(images, (13, 10)))
 
 
 def test_derivatives_of_a_ramp_are_its_slopes() -> None:

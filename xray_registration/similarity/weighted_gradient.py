@@ -168,10 +168,12 @@ class WeightedGradientResidual:
         """(B, N, 2, H, W) less its projection, in each tile, on the background's gradients."""
         unit = _known(target.background)
         batch, count, _, height, width = scaled.shape
-        along = (scaled * unit[:, None]).sum(2).flatten(0, 1)
+        # component by component: sums over an axis of two are slow
+        along = scaled[:, :, 0] * unit[:, None, 0]
+        along = torch.addcmul(along, scaled[:, :, 1], unit[:, None, 1]).flatten(0, 1)
         share = self._over_tiles(tile_sums(along, self.tile_px), along[0])
         share = share.view(batch, count, height, width)
-        return scaled - share[:, :, None] * unit[:, None]
+        return torch.addcmul(scaled, share[:, :, None], unit[:, None], value=-1)
 
     def _gain(self, target: WeightedTarget, moving: Tensor, behind: Tensor) -> Tensor:
         """Gain (S, H, W) of the bones: least squares with a gain for the background, both drawn to
