@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xray_registration.registration.least_squares.residual import Linearisation
 from xray_registration.registration.levenberg_marquardt import Minimum
-from xray_registration.registration.robust import huber_cost_and_weight, robust_scale
+from xray_registration.registration.robust import huber_weight, robust_scale
 from xray_registration.similarity.filters import tile_sums
 
 # Of a level of 1.25 mm: 30 mm, beyond which what is left of a picture hardly depends on itself.
@@ -45,11 +45,11 @@ def block_covariance(
     Args:
         linear: at the pose, of one element.
         shapes: (channels, H, W) of each view's part of the residual, in order.
-        huber: see `huber_cost_and_weight`.
+        huber: see `huber_weight`.
         inflation: of the result.
     """
     residual, jacobian, weight = linear
-    _, robust = huber_cost_and_weight(residual, weight, robust_scale(residual, weight), huber)
+    robust = huber_weight(residual, weight, robust_scale(residual, weight), huber)
     weighted = jacobian[0] * robust
     hessian = (weighted @ jacobian[0].T).to("cpu", torch.float64).numpy()
     pulls = weighted * residual[0]

@@ -119,7 +119,7 @@ class Objective:
             r, change = self._residual.with_jacobian(image, jacobian, _target(view, places))
             to_camera = view.rig_to_camera.to(change)
             residuals.append(r.flatten(1))
-            jacobians.append(torch.einsum("bqn,qp->bpn", change.flatten(2), to_camera))
+            jacobians.append(to_camera.T @ change.flatten(2))
             weights.append(view.weight[places][:, None].expand_as(r).flatten(1))
         return torch.cat(residuals, 1), torch.cat(jacobians, 2), torch.cat(weights, 1)
 

@@ -25,15 +25,22 @@ def robust_scale(residual: Tensor, weight: Tensor) -> Tensor:
     return torch.stack(scales).double().mul(_SIGMA_PER_MEDIAN).clamp_min(1e-3)
 
 
-def huber_cost_and_weight(
-    residual: Tensor, weight: Tensor, scale: Tensor, k: float
-) -> tuple[Tensor, Tensor]:
-    """Cost (B,) float64, ``sum w rho(r)``, and IRLS weights (B, M). k = 0: plain squares."""
+def huber_cost(residual: Tensor, weight: Tensor, scale: Tensor, k: float) -> Tensor:
+    """Cost (B,) float64, ``sum w rho(r)``. k = 0: plain squares."""
     if k <= 0:
-        return 0.5 * (weight * residual**2).sum(1).double(), weight
-    limit = (k * scale).to(residual.dtype)[:, None]
+        return 0.5 * (weight * residual**2).sum(1).double()
     size = residual.abs()
-    inner = size <= limit
-    rho = torch.where(inner, 0.5 * residual**2, limit * (size - 0.5 * limit))
-    factor = torch.where(inner, torch.ones_like(size), limit / size.clamp_min(1e-12))
-    return (weight * rho).sum(1).double(), weight * factor
+    inner = torch.minimum(size, _limit(scale, k, residual))
+    return (weight * inner * (size - 0.5 * inner)).sum(1).double()
+
+
+def huber_weight(residual: Tensor, weight: Tensor, scale: Tensor, k: float) -> Tensor:
+    """Weights (B, M) of iteratively reweighted least squares. k = 0: those given."""
+    if k <= 0:
+        return weight
+    limit = _limit(scale, k, residual)
+    return weight * (limit / torch.maximum(residual.abs(), limit))
+
+
+def _limit(scale: Tensor, k: float, like: Tensor) -> Tensor:
+    return (k * scale).to(like.dtype)[:, None]

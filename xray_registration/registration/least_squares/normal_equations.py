@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from xray_registration.registration.least_squares.residual import Linearisation, Prior
-from xray_registration.registration.robust import huber_cost_and_weight, robust_scale
+from xray_registration.registration.robust import huber_cost, huber_weight, robust_scale
 
 _Rows = tuple[Tensor, Tensor]
 
@@ -53,13 +53,13 @@ def normal_equations(
     Args:
         linear: of the pictures.
         units: (P,) what one scaled unit of each parameter is.
-        huber: see `huber_cost_and_weight`.
+        huber: see `huber_cost`.
         prior, rows: the prior and its rows at the same states; None without one.
     """
     residual, jacobian, weight = linear
     scale = robust_scale(residual.detach(), weight.detach())
-    cost, robust = huber_cost_and_weight(residual, weight, scale, huber)
-    weighted = jacobian * robust[:, None]
+    cost = huber_cost(residual, weight, scale, huber)
+    weighted = jacobian * huber_weight(residual, weight, scale, huber)[:, None]
     hessian = (weighted @ jacobian.transpose(1, 2)).to("cpu", torch.float64)
     gradient = (weighted @ residual[:, :, None])[..., 0].to("cpu", torch.float64)
     scale, cost = scale.cpu(), cost.cpu()
@@ -77,8 +77,7 @@ def cost_at_scale(
 ) -> Tensor:
     """Cost (B,) with a given robust scale (B,): the same function at two states."""
     residual, _, weight = linear
-    cost, _ = huber_cost_and_weight(residual, weight, scale.to(residual.device), huber)
-    cost = cost.cpu()
+    cost = huber_cost(residual, weight, scale.to(residual.device), huber).cpu()
     if prior is not None and rows is not None:
         cost = cost + _prior_cost(prior, rows, scale)
     return cost
