@@ -12,7 +12,7 @@ import torch
 from xray_registration.errors import InputError
 from xray_registration.imaging.labels import LabelMap
 from xray_registration.imaging.volume import CTVolume
-from xray_registration.registration import Registrar, RegistrationConfig
+from xray_registration.registration import Level, Registrar, RegistrationConfig
 from xray_registration.registration.structures import (
     box_centre_lps_mm,
     matching_structures,
@@ -52,6 +52,19 @@ def test_bones_and_rest_together_are_the_patient(column: Any) -> None:
     k, j, i = np.argwhere(inside)[0] - offset[::-1]
     assert float(rest.mu_per_mm[k, j, i]) == pytest.approx(0.0218, abs=0.001)
     assert float(rest.mu_per_mm.min()) >= 0.0
+
+
+def test_structures_and_what_is_around_them_are_rendered_in_thick_slices(column: Any) -> None:
+    levels = (Level(1.25, 6.0, 3),)  # the patient is small: 2.3 mm, of voxels of 2 mm
+    config = RegistrationConfig(structures=("vertebrae_T6",), structure_levels=levels)
+    registrar = Registrar(column.ct, config, column.labels)
+    for prepared in registrar._of_structures:
+        assert prepared.background is not None
+        for projector in (prepared.projector, prepared.background):
+            coarser = projector._along(0).spacing_mm / projector.volume.spacing_mm
+            assert coarser.tolist() == pytest.approx([2.0, 1.0, 1.0])
+    for prepared in registrar._levels:  # the whole CT as it is
+        assert prepared.projector._along(0) is prepared.projector.volume
 
 
 def test_the_edge_of_a_bone_moves_with_it_though_its_label_ends_before() -> None:

@@ -222,13 +222,20 @@ def test_a_camera_that_differs_by_calibration_alone_is_followed(phantom: Phantom
     assert frame.mode is Mode.TRACKED, frame.why
 
 
-def test_volumes_are_shared(phantom: Phantom) -> None:
+def test_few_steps_with_thick_slices_of_the_same_volumes(phantom: Phantom) -> None:
     full = phantom.registrar
-    quick = QuickRegistrar(full, QuickConfig())
-    assert [p.level.pixel_mm for p in quick._gone_through] == [2.5, 1.25]
-    assert [p.level.max_iterations for p in quick._gone_through] == [6, 2]
+    quick = QuickRegistrar(full, QuickConfig(finest_mm=1.5))
+    scale = full._levels[-1].pixel_mm / 1.25  # a small patient
+    assert [p.pixel_mm for p in quick._gone_through] == pytest.approx([2.5 * scale, 1.5 * scale])
+    assert [p.level.max_iterations for p in quick._gone_through] == [6, 3]
+    camera, pose = Camera.from_detector(32, 32, 8.0, 1020.0), torch.from_numpy(orbit(0))[None]
     for short, whole in zip(quick._gone_through, full._levels[1:], strict=True):
-        assert short.projector is whole.projector
+        assert short.projector.volume is whole.projector.volume
+        (axis,) = whole.projector.sampling_axes(pose)
+        sizes = [p.projector._along(axis).shape_ijk[axis] for p in (short, whole)]
+        assert sizes[0] == -(-sizes[1] // 2)
+        thick, fine = (p.projector.image(pose, camera) for p in (short, whole))
+        assert (thick - fine).norm() < 0.02 * fine.norm()
     # and the full registrar is as it was
     assert [p.level.max_iterations for p in full._gone_through] == [20, 15, 10]
     assert full.config.spread.count == 4
@@ -246,6 +253,7 @@ def test_nothing_to_start_from_and_bad_settings(phantom: Phantom) -> None:
     for make, wrong in (
         (TrackerConfig, {"max_gap_s": 0.0}),
         (QuickConfig, {"coarsest_mm": 0.0}),
+        (QuickConfig, {"finest_mm": 0.0}),
         (QuickConfig, {"last_iterations": 0}),
         (QuickConfig, {"max_innovation_mm": 0.0}),
     ):

@@ -8,6 +8,10 @@ from xray_registration.errors import InputError
 from xray_registration.registration.prepared_patient import PreparedLevel
 from xray_registration.registration.registrar import Registrar
 
+# The slices that rays pass through are so much thicker (`JosephProjector`): half the time, and a
+# tenth of a millimetre where rays cross them at 45 degrees.
+_SLICES = 2.0
+
 
 @dataclass(frozen=True)
 class QuickConfig:
@@ -19,7 +23,8 @@ class QuickConfig:
         coarsest_mm: pixels of the first are no larger (as those of `Level`): it is the coarsest of
             which that is true.
         first_iterations: of it.
-        last_iterations: of the finest, where most of the time goes.
+        finest_mm: pixels of the last, which is the finest, are made no smaller.
+        last_iterations: of it, where most of the time goes.
         max_innovation_mm: how far the pose may end from its start (1 rad as the optimiser's
             ``rotation_scale_mm``). Far less than a vertebra's height, so that a picture that moved
             on by one of them is not taken for one that stood still.
@@ -27,11 +32,12 @@ class QuickConfig:
 
     coarsest_mm: float = 2.5
     first_iterations: int = 6
-    last_iterations: int = 2
+    finest_mm: float = 1.0
+    last_iterations: int = 3
     max_innovation_mm: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("coarsest_mm", "max_innovation_mm"):
+        for name in ("coarsest_mm", "finest_mm", "max_innovation_mm"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; expected a positive length.")
         for name in ("first_iterations", "last_iterations"):
@@ -40,11 +46,12 @@ class QuickConfig:
 
 
 class QuickRegistrar(Registrar):
-    """Shares the volumes of a full registrar; builds none.
+    """Shares what a full registrar has prepared; of its volumes it makes others with thick slices.
 
-    Whatever judges a pose is the full registrar's: the level that similarity is taken at, all
-    thresholds, the neighbouring vertebrae. Only ``max_correction_mm`` is smaller, so that a pose
-    far from its start is refused as ``far_from_start``. There is no second attempt.
+    Whatever judges a pose is the full registrar's: the level that similarity is taken at (with
+    thicker slices), all thresholds, the neighbouring vertebrae. Only ``max_correction_mm`` is
+    smaller, so that a pose far from its start is refused as ``far_from_start``. There is no second
+    attempt.
     """
 
     def __init__(self, full: Registrar, quick: QuickConfig) -> None:
@@ -64,7 +71,14 @@ class QuickRegistrar(Registrar):
                 prepared.with_at_most(quick.first_iterations) for prepared in full._of_structures
             ]
         else:
-            self._gone_through = _first_and_last(full._levels, quick)
+            self._levels = [_with_thick_slices(prepared) for prepared in full._levels]
+            self._gone_through = _first_and_last(self._levels, quick)
+
+
+def _with_thick_slices(prepared: PreparedLevel) -> PreparedLevel:
+    projector = prepared.projector
+    thick = projector.with_slices_of(_SLICES * float(projector.volume.spacing_mm.min()))
+    return replace(prepared, projector=thick)
 
 
 def _first_and_last(levels: list[PreparedLevel], quick: QuickConfig) -> list[PreparedLevel]:
@@ -72,7 +86,9 @@ def _first_and_last(levels: list[PreparedLevel], quick: QuickConfig) -> list[Pre
     near = [prepared for prepared in others if prepared.level.pixel_mm <= quick.coarsest_mm]
     if not near:
         return [finest.with_at_most(quick.first_iterations)]
+    larger = max(1.0, quick.finest_mm / finest.level.pixel_mm)
+    last = replace(finest, pixel_mm=larger * finest.pixel_mm)
     return [
         near[0].with_at_most(quick.first_iterations),
-        finest.with_at_most(quick.last_iterations),
+        last.with_at_most(quick.last_iterations),
     ]
