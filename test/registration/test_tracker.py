@@ -236,6 +236,9 @@ def test_few_steps_with_thick_slices_of_the_same_volumes(phantom: Phantom) -> No
         assert sizes[0] == -(-sizes[1] // 2)
         thick, fine = (p.projector.image(pose, camera) for p in (short, whole))
         assert (thick - fine).norm() < 0.02 * fine.norm()
+    # levels of one spacing share one volume, as in the full registrar
+    assert full._levels[1].projector is full._levels[2].projector
+    assert quick._levels[1].projector is quick._levels[2].projector
     # and the full registrar is as it was
     assert [p.level.max_iterations for p in full._gone_through] == [20, 15, 10]
     assert full.config.spread.count == 4

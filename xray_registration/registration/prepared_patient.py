@@ -30,9 +30,10 @@ _REFERENCE_EXTENT_MM = 250.0
 _SMALLEST_LENGTH_SCALE = 0.2
 _SHADOW_MM = 5.0
 _CUT_MM = 2.5  # voxels of the faces where the CT ends: only their shadow counts
-# Voxels of structures are so much longer along the rays: their pictures turn out the same to a
-# fiftieth of a millimetre in half the time (docs/design/projector.md).
-_SLICES = 2.0
+# Where slices are to be thick, voxels are so much longer along the rays: half the time. Poses of
+# structures stay the same to a fiftieth of a millimetre, those of a whole CT to a tenth
+# (docs/design/projector.md): structures always have them, the whole CT only while it is followed.
+THICK_SLICES = 2.0
 _BACKGROUND_MM = 1.4  # voxels of what does not move; its finest structure is not trusted anyway
 
 
@@ -129,11 +130,11 @@ def prepared_patient(
             level=level,
             residual=level.residual,
             pixel_mm=level.pixel_mm * scale,
-            projector=projector(volume, spacing, None if rest is None else _SLICES * spacing),
+            projector=projector(volume, spacing, None if rest is None else THICK_SLICES * spacing),
             cut=None if cut is None else projector(cut, max(spacing, _CUT_MM * scale)),
             shadow=projector(volume, max(spacing, _SHADOW_MM * scale)),
             corners_lps_mm=_corners(volume),
-            background=None if rest is None else projector(rest, around, _SLICES * around),
+            background=None if rest is None else projector(rest, around, THICK_SLICES * around),
         )
 
     def prepared_learned(level: Level) -> PreparedLevel:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from xray_registration.errors import InputError
-from xray_registration.registration.prepared_patient import PreparedLevel
+from xray_registration.registration.prepared_patient import THICK_SLICES, PreparedLevel
 from xray_registration.registration.registrar import Registrar
-
-# The slices that rays pass through are so much thicker (`JosephProjector`): half the time, and a
-# tenth of a millimetre where rays cross them at 45 degrees.
-_SLICES = 2.0
+from xray_registration.rendering import JosephProjector
 
 
 @dataclass(frozen=True)
@@ -71,14 +68,18 @@ class QuickRegistrar(Registrar):
                 prepared.with_at_most(quick.first_iterations) for prepared in full._of_structures
             ]
         else:
-            self._levels = [_with_thick_slices(prepared) for prepared in full._levels]
+            self._levels = _with_thick_slices(full._levels)
             self._gone_through = _first_and_last(self._levels, quick)
 
 
-def _with_thick_slices(prepared: PreparedLevel) -> PreparedLevel:
-    projector = prepared.projector
-    thick = projector.with_slices_of(_SLICES * float(projector.volume.spacing_mm.min()))
-    return replace(prepared, projector=thick)
+def _with_thick_slices(levels: list[PreparedLevel]) -> list[PreparedLevel]:
+    # levels that share a projector go on sharing one: what it keeps is large
+    thick = {prepared.projector: _thick(prepared.projector) for prepared in levels}
+    return [replace(prepared, projector=thick[prepared.projector]) for prepared in levels]
+
+
+def _thick(projector: JosephProjector) -> JosephProjector:
+    return projector.with_slices_of(THICK_SLICES * float(projector.volume.spacing_mm.min()))
 
 
 def _first_and_last(levels: list[PreparedLevel], quick: QuickConfig) -> list[PreparedLevel]:

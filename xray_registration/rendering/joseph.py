@@ -26,7 +26,8 @@ from xray_registration.rendering.ray_geometry import (
 )
 
 Backend = Literal["auto", "native", "torch"]
-_Counts = tuple[NDArray[np.int16], NDArray[np.int32] | None]  # the volume, its filled blocks
+# The native kernel's volume, its filled blocks, mu per count.
+_Counts = tuple[NDArray[np.int16], NDArray[np.int32] | None, float]
 _PAD = 2  # voxels of zeros around the native kernel's volume
 
 _log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class JosephProjector(Projector):
         self._slice_mm = slice_mm
         self._thick: dict[int, AttenuationVolume] = {}
         self._slices: dict[Layout, Tensor] = {}
-        self._counts: dict[Layout, tuple[_Counts, float]] = {}
+        self._counts: dict[Layout, _Counts] = {}
 
     def with_slices_of(self, slice_mm: float) -> JosephProjector:
         """The same volume with voxels of about that length along the rays."""
@@ -143,7 +144,7 @@ class JosephProjector(Projector):
         image = torch.empty(batch, height, width)
         derivative = torch.empty(batch, 6, height, width) if jacobian else None
         for layout, places in groups.items():
-            (counts, filled), mu_per_count = self._padded(layout)
+            counts, filled, mu_per_count = self._padded(layout)
             middle = centre_slice((counts.shape[1],))
             packed = np.stack([_packed(geometries[p], mu_per_count, middle) for p in places])
             native_kernel.project(
@@ -190,11 +191,11 @@ class JosephProjector(Projector):
             self._slices[layout] = joseph_torch.arranged(mu, layout)
         return self._slices[layout]
 
-    def _padded(self, layout: Layout) -> tuple[_Counts, float]:
+    def _padded(self, layout: Layout) -> _Counts:
         if layout not in self._counts:
             mu = self._along(layout[0]).mu_per_mm
             counts, mu_per_count = joseph_torch.padded_counts(mu, layout)
-            self._counts[layout] = (counts, native_kernel.filled_blocks(counts)), mu_per_count
+            self._counts[layout] = counts, native_kernel.filled_blocks(counts), mu_per_count
         return self._counts[layout]
 
 
