@@ -22,10 +22,17 @@ from torch import Tensor
 from xray_registration.errors import InputError
 from xray_registration.geometry.checks import check_rigid as check_rigid
 
+# The nine elements of `hat` of each unit vector.
+_HAT = (
+    (0, 0, 0, 0, 0, -1, 0, 1, 0),
+    (0, 0, 1, 0, 0, 0, -1, 0, 0),
+    (0, -1, 0, 1, 0, 0, 0, 0, 0),
+)
 # Coefficients of the power series in t^2, enough for float64 where the series is used (t < 1).
-_SINC = tuple((-1) ** n / factorial(2 * n + 1) for n in range(9))
-_ONE_MINUS_COS = tuple((-1) ** n / factorial(2 * n + 2) for n in range(9))
-_T_MINUS_SIN = tuple((-1) ** n / factorial(2 * n + 3) for n in range(9))
+# sin(t)/t, (1 - cos t)/t^2, (t - sin t)/t^3
+_EXP = tuple(
+    tuple((-1) ** n / factorial(2 * n + first) for first in (1, 2, 3)) for n in range(9)
+)
 # (1 - t/2 cot(t/2)) / t^2 = sum |B_2n| t^(2n-2) / (2n)!  with the Bernoulli numbers B_2n; t < 0.5.
 _BERNOULLI = (1 / 6, 1 / 30, 1 / 42, 1 / 30, 5 / 66, 691 / 2730, 7 / 6, 3617 / 510)
 _HALF_COT = tuple(b / factorial(2 * n) for n, b in enumerate(_BERNOULLI, start=1))
@@ -36,9 +43,7 @@ _ATAN = tuple((-1) ** n / (2 * n + 1) for n in range(9))
 def hat(w: Tensor) -> Tensor:
     """The matrix (..., 3, 3) of a cross product: ``hat(w) @ p == cross(w, p)``, w (..., 3)."""
     _require_shape(w, (3,), "hat(w)")
-    x, y, z = w.unbind(-1)
-    zero = torch.zeros_like(x)
-    return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))
+    return (w @ w.new_tensor(_HAT)).unflatten(-1, (3, 3))
 
 
 def so3_exp(w: Tensor) -> Tensor:
@@ -178,18 +183,15 @@ def adjoint(target_from_source: Tensor) -> Tensor:
 
 def _exp_coefficients(w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """sin(t)/t, (1 - cos t)/t^2, (t - sin t)/t^3 with t = |w|, each (..., 1, 1)."""
-    t_sq = (w * w).sum(-1)[..., None, None]
+    t_sq = (w * w).sum(-1, keepdim=True)
     small = t_sq < 1.0
-    near = torch.where(small, t_sq, torch.zeros_like(t_sq))
     # twice "where": the branch not taken must be finite, or its zero gradient becomes 0 * inf
-    t = torch.where(small, torch.ones_like(t_sq), t_sq).sqrt()
+    near = _series(w.new_tensor(_EXP).unbind(0), torch.where(small, t_sq, 0.0))
+    t = torch.where(small, 1.0, t_sq).sqrt()
     sine = t.sin()
-    sinc = torch.where(small, _series(_SINC, near), sine / t)
     # 2 sin^2(t/2) = 1 - cos t, without cancellation
-    one_minus_cos = torch.where(
-        small, _series(_ONE_MINUS_COS, near), 2.0 * (0.5 * t).sin() ** 2 / t**2
-    )
-    t_minus_sin = torch.where(small, _series(_T_MINUS_SIN, near), (t - sine) / t**3)
+    far = torch.cat((sine / t, 2.0 * ((0.5 * t).sin() / t) ** 2, (t - sine) / t**3), -1)
+    sinc, one_minus_cos, t_minus_sin = torch.where(small, near, far)[..., None, None].unbind(-3)
     return sinc, one_minus_cos, t_minus_sin
 
 
@@ -228,10 +230,10 @@ def _quaternion_wxyz(rotation: Tensor) -> Tensor:
     return torch.where(quaternion[..., :1] < 0.0, -quaternion, quaternion)
 
 
-def _series(coefficients: Sequence[float], x: Tensor) -> Tensor:
-    """The polynomial with these coefficients (lowest first) at ``x``."""
-    value = torch.full_like(x, coefficients[-1])
-    for coefficient in reversed(coefficients[:-1]):
+def _series(coefficients: Sequence[float] | Sequence[Tensor], x: Tensor) -> Tensor:
+    """The polynomial with these coefficients (lowest first, two or more) at ``x``."""
+    value = coefficients[-1] * x + coefficients[-2]
+    for coefficient in reversed(coefficients[:-2]):
         value = value * x + coefficient
     return value
 
@@ -242,8 +244,7 @@ def _assemble(rotation: Tensor, translation: Tensor) -> Tensor:
     top = torch.cat(
         (rotation.expand(*batch, 3, 3), translation.expand(*batch, 3)[..., None]), dim=-1
     )
-    last = torch.zeros_like(top[..., :1, :])
-    last = torch.cat((last[..., :3], torch.ones_like(last[..., 3:])), -1)
+    last = top.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(*batch, 1, 4)
     return torch.cat((top, last), -2)
 
 

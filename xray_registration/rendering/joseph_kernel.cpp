@@ -228,7 +228,16 @@ void project_rows(const Volume& vol, const Geometry& g, int v_begin, int v_end, 
     }
 }
 
+template <typename Work>
+void call(void* work) {
+  (*static_cast<Work*>(work))();
+}
+
 }  // namespace
+
+// PyTorch's own pool of threads, where the process has loaded it (libgomp, found by name). Its idle
+// threads wait at full speed for the next task: threads of our own would find no free core.
+extern "C" __attribute__((weak)) void GOMP_parallel(void (*)(void*), void*, unsigned, unsigned);
 
 // `slots[b]` is the place of view b in the output images (.., H, W) and Jacobians (.., 6, H, W).
 // `jacobian` may be null. Every pixel is computed by exactly one thread: the result does not depend
@@ -239,7 +248,7 @@ extern "C" void joseph_project(const Volume* volume, const Geometry* geometries,
   const int tasks_per_view = (height + kRowsPerTask - 1) / kRowsPerTask;
   const size_t plane = static_cast<size_t>(height) * width;
   std::atomic<int> next{0};
-  const auto work = [&] {
+  auto work = [&] {
     for (int task; (task = next++) < views * tasks_per_view;) {
       const int view = task / tasks_per_view;
       const int begin = task % tasks_per_view * kRowsPerTask;
@@ -252,6 +261,10 @@ extern "C" void joseph_project(const Volume* volume, const Geometry* geometries,
         project_rows<false>(*volume, geometries[view], begin, end, width, height, out, nullptr);
     }
   };
+  if (threads > 1 && GOMP_parallel) {
+    GOMP_parallel(call<decltype(work)>, &work, threads, 0);
+    return;
+  }
   std::vector<std::thread> pool;
   for (int t = 1; t < threads; ++t) pool.emplace_back(work);
   work();

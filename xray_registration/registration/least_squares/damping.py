@@ -33,15 +33,13 @@ class GainRatioDamping:
             taken: (b,) bool.
             gain: (b,) decrease of the cost over the decrease that the model predicted.
         """
-        good, bad = active[taken], active[~taken]
-        factor = (1 - (2 * gain[taken] - 1) ** 3).clamp(1 / 8, 2.0)
+        value, growth = self.value[active], self._growth[active]
+        factor = (1 - (2 * gain - 1) ** 3).clamp(1 / 8, 2.0)
+        less = (value * factor).clamp_min(SMALLEST_DAMPING)
+        more = (value * growth).clamp_max(GREATEST_DAMPING)
         # another tensor each time: a graph may hold the last one
-        value = self.value.clone()
-        value[good] = (value[good] * factor).clamp_min(SMALLEST_DAMPING)
-        self._growth[good] = 2.0
-        value[bad] = (value[bad] * self._growth[bad]).clamp_max(GREATEST_DAMPING)
-        self._growth[bad] *= 2.0
-        self.value = value
+        self.value = self.value.index_put((active,), torch.where(taken, less, more))
+        self._growth[active] = torch.where(taken, 2.0, 2 * growth)
 
     def exhausted(self, active: Tensor) -> Tensor:
         """(b,) bool: no more damping would help."""

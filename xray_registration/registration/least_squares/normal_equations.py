@@ -41,8 +41,9 @@ class NormalEquations:
 
     def adopt(self, other: NormalEquations, places: Tensor, taken: Tensor) -> None:
         """In place: those of ``other`` that were ``taken``, at their places in this batch."""
+        here, there = places[taken], taken.nonzero()[:, 0]
         for name in ("scale", "cost", "hessian", "gradient"):
-            getattr(self, name)[places[taken]] = getattr(other, name)[taken]
+            getattr(self, name)[here] = getattr(other, name)[there]
 
 
 def normal_equations(

@@ -76,13 +76,15 @@ class Stopping:
         """
         self.iterations[active] += 1
         is_small = taken & (relative < self._config.min_decrease)
-        count = self._small[active]
-        self._small[active] = torch.where(is_small, count + 1, torch.zeros_like(count))
-        for position, n in enumerate(active.tolist()):
-            if length_mm[position] < self._config.min_step_mm:
-                refused = not taken[position] and damping[position] > _DAMPING_OF_A_SHORT_STEP
+        self._small[active] = torch.where(is_small, self._small[active] + 1, 0)
+        is_short = length_mm < self._config.min_step_mm
+        is_refused = ~taken & (damping > _DAMPING_OF_A_SHORT_STEP)
+        is_done = self._small[active] >= _SMALL_STEPS_TO_STOP
+        marks = zip(active.tolist(), is_short.tolist(), is_refused.tolist(), is_done.tolist())
+        for n, short, refused, done in marks:
+            if short:
                 self._ended[n] = Termination.STALLED if refused else Termination.STEP
-            elif self._small[n] >= _SMALL_STEPS_TO_STOP:
+            elif done:
                 self._ended[n] = Termination.DECREASE
 
     def stalled(self, places: Tensor) -> None:
