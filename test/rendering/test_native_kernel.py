@@ -180,3 +180,44 @@ def test_wrong_arrays_are_refused(monkeypatch) -> None:
         native_kernel.project(
             counts, filled, geometry, slots, image, np.zeros((1, 3, 4, 4), np.float32), 1
         )
+
+
+_ALONE = """
+import sys
+import numpy as np
+from importlib.util import module_from_spec, spec_from_file_location
+
+source, given, found = sys.argv[1:]
+spec = spec_from_file_location("native_kernel", source)
+kernel = module_from_spec(spec)
+spec.loader.exec_module(kernel)
+case = np.load(given)
+image, jacobian = np.zeros(case["image"], np.float32), np.zeros(case["jacobian"], np.float32)
+kernel.project(
+    case["counts"], None, case["geometries"], case["slots"], image, jacobian, threads=3
+)
+assert "torch" not in sys.modules
+np.savez(found, image=image, jacobian=jacobian)
+"""
+
+
+@needs_compiler
+def test_threads_of_its_own_where_there_is_no_pool(
+    volume, looking_at, odd_camera, tmp_path, monkeypatch
+) -> None:
+    """PyTorch's pool shares the rows; a process that has not loaded it gets the same picture."""
+    calls, project = [], native_kernel.project
+    monkeypatch.setattr(
+        native_kernel, "project", lambda *args: (calls.append(args), project(*args))
+    )
+    pose = looking_at((0, 0, 0), 420.0, (0.1, 0.2, 0.3))[None]
+    image, jacobian = JosephProjector(volume).image_and_jacobian(pose, odd_camera)
+    ((counts, _, geometries, slots, *_),) = calls
+    given, found = tmp_path / "given.npz", tmp_path / "found.npz"
+    shapes = {"image": tuple(image.shape), "jacobian": tuple(jacobian.shape)}
+    np.savez(given, counts=counts, geometries=geometries, slots=slots, **shapes)
+    source = str(native_kernel.__file__)
+    subprocess.run([sys.executable, "-c", _ALONE, source, str(given), str(found)], check=True)
+    alone = np.load(found)
+    np.testing.assert_array_equal(alone["image"], image.numpy())
+    np.testing.assert_array_equal(alone["jacobian"], jacobian.numpy())

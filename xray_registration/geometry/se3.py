@@ -30,9 +30,7 @@ _HAT = (
 )
 # Coefficients of the power series in t^2, enough for float64 where the series is used (t < 1).
 # sin(t)/t, (1 - cos t)/t^2, (t - sin t)/t^3
-_EXP = tuple(
-    tuple((-1) ** n / factorial(2 * n + first) for first in (1, 2, 3)) for n in range(9)
-)
+_EXP = tuple(tuple((-1) ** n / factorial(2 * n + first) for first in (1, 2, 3)) for n in range(9))
 # (1 - t/2 cot(t/2)) / t^2 = sum |B_2n| t^(2n-2) / (2n)!  with the Bernoulli numbers B_2n; t < 0.5.
 _BERNOULLI = (1 / 6, 1 / 30, 1 / 42, 1 / 30, 5 / 66, 691 / 2730, 7 / 6, 3617 / 510)
 _HALF_COT = tuple(b / factorial(2 * n) for n, b in enumerate(_BERNOULLI, start=1))
@@ -230,9 +228,9 @@ def _quaternion_wxyz(rotation: Tensor) -> Tensor:
     return torch.where(quaternion[..., :1] < 0.0, -quaternion, quaternion)
 
 
-def _series(coefficients: Sequence[float] | Sequence[Tensor], x: Tensor) -> Tensor:
+def _series(coefficients: Sequence[float | Tensor], x: Tensor) -> Tensor:
     """The polynomial with these coefficients (lowest first, two or more) at ``x``."""
-    value = coefficients[-1] * x + coefficients[-2]
+    value = x * coefficients[-1] + coefficients[-2]
     for coefficient in reversed(coefficients[:-2]):
         value = value * x + coefficient
     return value

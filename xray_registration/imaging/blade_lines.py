@@ -68,16 +68,19 @@ class LightPicture:
         from scipy import ndimage
 
         # scattered light rises and falls, but slowly
-        fine, slow = (ndimage.gaussian_filter(self.signal, size) for size in _CALM_PX)
-        return np.asarray(np.hypot(*_gradient(fine - slow)) > _CALM_EDGE)
+        slow = ndimage.gaussian_filter(self.signal, _CALM_PX[1])
+        return np.asarray(np.hypot(*_gradient(self._fine - slow)) > _CALM_EDGE)
 
     @cached_property
     def contours(self) -> NDArray[np.bool_]:
         """(H, W) True at gradients of any kind that noise does not make."""
+        return np.asarray(np.hypot(*_gradient(self._fine)) > _CONTOUR_EDGE)
+
+    @cached_property
+    def _fine(self) -> Array:
         from scipy import ndimage
 
-        fine = ndimage.gaussian_filter(self.signal, _CALM_PX[0])
-        return np.asarray(np.hypot(*_gradient(fine)) > _CONTOUR_EDGE)
+        return np.asarray(ndimage.gaussian_filter(self.signal, _CALM_PX[0]))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -109,14 +112,13 @@ def straight_edges(picture: LightPicture, most: int) -> list[Array]:
     darker = np.degrees(np.arctan2(-gy[rows, columns], -gx[rows, columns]))
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
     reach = int(np.hypot(height, width) / 2) + 2
-    votes = np.zeros(360 * (2 * reach + 1))
-    for turn in range(-_VOTE_DEG, _VOTE_DEG + 1):
-        degrees = np.round(darker).astype(int) + turn
-        x_part, y_part = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-        offset = np.round((columns - middle_x) * x_part + (rows - middle_y) * y_part)
-        cells = degrees % 360 * (2 * reach + 1) + offset.astype(int) + reach
-        votes += np.bincount(cells, minlength=votes.size)
-    votes = ndimage.gaussian_filter(votes.reshape(360, -1), (1.0, 0.7), mode=("wrap", "constant"))
+    degrees = np.round(darker).astype(int) + np.arange(-_VOTE_DEG, _VOTE_DEG + 1)[:, None]
+    angle = np.radians(np.arange(360))
+    x_part, y_part = np.cos(angle)[degrees % 360], np.sin(angle)[degrees % 360]
+    offset = np.round((columns - middle_x) * x_part + (rows - middle_y) * y_part)
+    cells = degrees % 360 * (2 * reach + 1) + offset.astype(int) + reach
+    counts = np.bincount(cells.ravel(), minlength=360 * (2 * reach + 1)).reshape(360, -1)
+    votes = ndimage.gaussian_filter(counts.astype(float), (1.0, 0.7), mode=("wrap", "constant"))
     planes = []
     for _ in range(most):
         degree, place = np.unravel_index(int(votes.argmax()), votes.shape)
