@@ -113,8 +113,7 @@ def straight_edges(picture: LightPicture, most: int) -> list[Array]:
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
     reach = int(np.hypot(height, width) / 2) + 2
     degrees = np.round(darker).astype(int) + np.arange(-_VOTE_DEG, _VOTE_DEG + 1)[:, None]
-    angle = np.radians(np.arange(360))
-    x_part, y_part = np.cos(angle)[degrees % 360], np.sin(angle)[degrees % 360]
+    x_part, y_part = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     offset = np.round((columns - middle_x) * x_part + (rows - middle_y) * y_part)
     cells = degrees % 360 * (2 * reach + 1) + offset.astype(int) + reach
     counts = np.bincount(cells.ravel(), minlength=360 * (2 * reach + 1)).reshape(360, -1)
