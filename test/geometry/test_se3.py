@@ -269,6 +269,11 @@ def test_adjoint() -> None:
 def test_hat() -> None:
     a, b = torch.tensor([1.0, -2.0, 3.0]), torch.tensor([0.5, 4.0, -1.0])
     torch.testing.assert_close(se3.hat(a) @ b, torch.linalg.cross(a, b))
+    # a training's reduced precision must not round poses
+    exact = torch.tensor([0.123456789, -2.3456789, 3.456789])
+    with torch.autocast("cpu", torch.bfloat16):
+        matrix = se3.hat(exact)
+    assert torch.equal(matrix[[2, 0, 1], [1, 2, 0]], exact)
 
 
 def test_wrong_shapes_are_named() -> None:

@@ -41,7 +41,8 @@ _ATAN = tuple((-1) ** n / (2 * n + 1) for n in range(9))
 def hat(w: Tensor) -> Tensor:
     """The matrix (..., 3, 3) of a cross product: ``hat(w) @ p == cross(w, p)``, w (..., 3)."""
     _require_shape(w, (3,), "hat(w)")
-    return (w @ w.new_tensor(_HAT)).unflatten(-1, (3, 3))
+    # no matrix product: autocast and TF32 would round it
+    return (w[..., None] * w.new_tensor(_HAT)).sum(-2).unflatten(-1, (3, 3))
 
 
 def so3_exp(w: Tensor) -> Tensor:
